@@ -1,0 +1,223 @@
+"""The query API over HTTP: for callers in other processes while one process holds the index.
+
+    POST /v1/search       {"text", "limit", "mode", "path_glob", "filters", "score_threshold"} -> {"hits": [...]}
+    POST /v1/similar      {"path", "limit"} -> {"hits": [...]}
+    POST /v1/similarity   {"a", "b"} -> {"similarity": number}
+    POST /v1/flush        makes everything written durable; changes state, so it needs the token
+    GET  /healthz /readyz /status
+
+Requests must name a loopback host (or one of ``allowed_hosts``), and an Origin, if there is one, must too: a web page
+elsewhere cannot reach the index through a browser. Errors come as {"error": {"type", "message"}}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from headwater.errors import HeadwaterError, PermanentError, QueryError, SettingsError
+from headwater.query import LocalEngine
+from headwater.settings import Settings
+
+__all__ = ["ApiServer", "make_api"]
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_MOST_BODY_BYTES = 1 << 20
+_READY_TIMEOUT_S = 110.0
+
+Handler = Callable[[dict[str, Any]], Any]
+
+
+def make_api(
+    engine: Future[LocalEngine],
+    *,
+    status: Callable[[], dict[str, Any]],
+    flush: Callable[[], None],
+    token: str,
+    allowed_hosts: Iterable[str] = (),
+) -> ASGIApp:
+    """The API as an ASGI app. Questions wait for ``engine``, which may still be loading its model."""
+    routes = [
+        Route("/v1/search", _posted(lambda body: _search(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/similar", _posted(lambda body: _similar(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/similarity", _posted(lambda body: _similarity(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/flush", _with_token(token, flush), methods=["POST"]),
+        Route("/healthz", lambda request: JSONResponse({"ok": True})),
+        Route("/readyz", lambda request: _readiness(engine)),
+        Route("/status", _asked(status)),
+    ]
+    return _LocalOnly(Starlette(routes=routes), _LOOPBACK | set(allowed_hosts))
+
+
+def _ready(engine: Future[LocalEngine]) -> LocalEngine:
+    return engine.result(timeout=_READY_TIMEOUT_S)
+
+
+def _readiness(engine: Future[LocalEngine]) -> Response:
+    ready = engine.done() and engine.exception() is None
+    return JSONResponse({"ready": ready}, status_code=200 if ready else 503)
+
+
+def _search(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    known = ("text", "limit", "mode", "path_glob", "filters", "score_threshold")
+    _only(body, known)
+    given = {name: value for name, value in body.items() if value is not None}
+    hits = engine.search(given.pop("text", ""), **given)
+    return {"hits": [hit.to_dict() for hit in hits]}
+
+
+def _similar(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ("path", "limit"))
+    return {"hits": [hit.to_dict() for hit in engine.similar(body.get("path", ""), body.get("limit", 10))]}
+
+
+def _similarity(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ("a", "b"))
+    return {"similarity": engine.similarity(body.get("a", ""), body.get("b", ""))}
+
+
+def _only(body: dict[str, Any], known: tuple[str, ...]) -> None:
+    if unknown := sorted(set(body) - set(known)):
+        raise QueryError(f"the request has {', '.join(unknown)}: it may have {', '.join(known)}")
+
+
+def _posted(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await _answer(lambda body: run_in_threadpool(handler, body), await _body(request))
+
+    return endpoint
+
+
+def _asked(handler: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return await _answer(lambda _: run_in_threadpool(handler), {})
+
+    return endpoint
+
+
+def _with_token(token: str, action: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            message = "this changes state and needs the token of the state directory as 'Authorization: Bearer ...'"
+            return _problem("PermanentError", message, 401)
+        await run_in_threadpool(action)
+        return JSONResponse({"ok": True})
+
+    return endpoint
+
+
+async def _body(request: Request) -> dict[str, Any] | None:
+    raw = bytearray()
+    async for part in request.stream():
+        raw += part
+        if len(raw) > _MOST_BODY_BYTES:
+            return None
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+async def _answer(handler: Callable[[dict[str, Any]], Awaitable[Any]], body: dict[str, Any] | None) -> Response:
+    if body is None:
+        return _problem("QueryError", f"the body must be a JSON object of at most {_MOST_BODY_BYTES} bytes", 400)
+    try:
+        return JSONResponse(await handler(body))
+    except HeadwaterError as error:
+        return _problem(type(error).__name__, str(error), 400 if isinstance(error, PermanentError) else 503)
+    except (TypeError, ValueError) as error:
+        return _problem("QueryError", f"the request cannot be understood: {error}", 400)
+    except TimeoutError:
+        return _problem("ServiceUnavailable", "the service is still loading its model: ask again in a moment", 503)
+
+
+def _problem(kind: str, message: str, status: int) -> Response:
+    return JSONResponse({"error": {"type": kind, "message": message}}, status_code=status)
+
+
+class _LocalOnly:
+    """Refuses requests whose Host or Origin names another place (DNS rebinding, foreign pages)."""
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (name := self._foreign(dict(scope["headers"]))):
+            problem = _problem("PermanentError", f"{name} is not one that this API serves", 403)
+            await problem(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _foreign(self, headers: dict[bytes, bytes]) -> str | None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if _hostname(f"//{host}") not in self._hosts:
+            return f"the host {host!r}"
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        return f"the origin {origin!r}" if origin and _hostname(origin) not in self._hosts else None
+
+
+def _hostname(url: str) -> str | None:
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).hostname
+    return None
+
+
+class ApiServer:
+    """uvicorn in a thread of this process, on a socket that is bound at once, so that a taken port is known early."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._socket = _bind(settings.host, settings.port)
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        reachable = "127.0.0.1" if settings.host in ("0.0.0.0", "") else name
+        self.url = f"http://{reachable}:{self._socket.getsockname()[1]}"
+
+    def start(self, app: ASGIApp) -> None:
+        """Serve from a thread."""
+        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="api", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is being answered, and end."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(timeout=5)
+        self._socket.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"the query API cannot listen on {host} port {port} ({error.strerror}): "
+            "name another with --port, or 0 for any free one"
+        ) from None
+    return listener

@@ -1,0 +1,228 @@
+"""The command ``headwater``: one short function per verb. The only module that knows both producer and worker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any, Literal, Optional
+
+import typer
+from rich.console import Console
+
+from headwater import __version__
+from headwater.errors import HeadwaterError
+from headwater.settings import Settings
+from headwater.state import Layout, Lock, Service, check_free_space, find_layout, remember
+
+app = typer.Typer(
+    help="Keeps a vector index in step with a folder of documents, and asks it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Shows the settings.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+StateDir = Annotated[
+    Optional[Path],  # noqa: UP007, UP045  typer reads this annotation at run time
+    typer.Option("--state-dir", help="Directory of ledger, broker and index (default: one per folder)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def main() -> None:
+    """Run the command; an error that is foreseen is one sentence and an exit status, never a traceback."""
+    try:
+        app(prog_name="headwater")
+    except HeadwaterError as error:
+        print(f"headwater: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    folder: Annotated[Path, typer.Argument(help="The folder of documents to follow.")],
+    once: Annotated[bool, typer.Option("--once", help="Leave when the index is in step.")] = False,
+    port: Annotated[Optional[int], typer.Option(help="Port of the query API (default: any free one).")] = None,  # noqa: UP007, UP045  typer
+    model: Annotated[Optional[str], typer.Option(help="Embedding model, by name or path.")] = None,  # noqa: UP007, UP045  typer
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Everything on this machine: follow FOLDER, keep the index in step, answer questions."""
+    from headwater.screen import Screen
+    from headwater.supervisor import Supervisor
+    from producer.status import Observer, forget_step
+
+    settings = Settings.load(folder=folder, port=port, model=model, state_dir=state_dir)
+    settings.required_folder()
+    layout = find_layout(settings).create()
+    lock = Lock(layout, "up").acquire()
+    check_free_space(layout.root, settings.min_free_bytes)
+    remember(layout)
+    forget_step(layout)
+    screen = Screen(Console(), Observer(layout), as_json=as_json)
+    supervisor = Supervisor(settings, layout, once, screen.tick)
+    try:
+        screen.start()
+        supervisor.run()
+        screen.tick(now=True)
+    finally:
+        screen.stop()
+        lock.release()
+    if supervisor.interrupted and once:
+        sys.exit(130)
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    limit: Annotated[int, typer.Option(help="Most hits, 1 to 1000.")] = 10,
+    mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
+    path: Annotated[Optional[str], typer.Option(help="Only paths that match this glob.")] = None,  # noqa: UP007, UP045  typer
+    folder: Annotated[Optional[Path], typer.Option(help="The folder whose index is asked.")] = None,  # noqa: UP007, UP045  typer
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the index: the running service if there is one, else the index itself."""
+    from headwater.query import Index
+
+    with Index.open(folder=folder, state_dir=state_dir) as index:
+        hits = index.search(text, limit, mode, path)  # type: ignore[arg-type]  # checked by search
+    if as_json:
+        print(json.dumps([hit.to_dict() for hit in hits]))
+        return
+    console = Console()
+    for hit in hits:
+        where = f"{hit.path}:{hit.start_line}" if hit.start_line else f"{hit.path} p. {hit.page}" if hit.page else hit.path
+        console.print(f"{hit.score:.4f}  {where}", style="bold", highlight=False, markup=False)
+        if hit.headings:
+            console.print("  " + " > ".join(hit.headings), style="dim", highlight=False, markup=False)
+        console.print("  " + " ".join(hit.text.split())[:300], highlight=False, markup=False)
+    if not hits:
+        console.print("nothing found")
+
+
+@app.command()
+def status(
+    folder: Annotated[Optional[Path], typer.Option(help="The folder whose status is asked.")] = None,  # noqa: UP007, UP045  typer
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether the index is in step, what it holds, and what is wrong, if anything."""
+    settings = Settings.load(folder=folder, state_dir=state_dir)
+    found = _status(find_layout(settings))
+    if as_json:
+        print(json.dumps(found))
+        return
+    documents = ", ".join(f"{number} {state}" for state, number in found["documents"].items())
+    console = Console(highlight=False, markup=False)
+    console.print(f"{found['health']}, {'in step' if found['in_step'] else 'not in step'}"
+                  f"{'' if found['running'] else ', not running'}")  # fmt: skip
+    console.print(f"folder     {found['folder']}")
+    console.print(f"state      {found['state_dir']}")
+    console.print(f"documents  {documents}")
+    console.print(f"chunks     {found['chunks']}")
+    console.print(f"texts      {found['embedded_texts_total']} embedded, {found['reused_texts_total']} reused")
+    for reason in found["reasons"]:
+        console.print(f"- {reason}")
+
+
+def _status(layout: Layout) -> dict[str, Any]:
+    from producer.status import read_status
+
+    running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
+    found = read_status(layout, running=running)
+    service = Service.read(layout)
+    return {**found, "api": None if service is None else service.url}
+
+
+@app.command()
+def watch(
+    folder: Annotated[Optional[Path], typer.Argument(help="The folder of documents to follow.")] = None,  # noqa: UP007, UP045  typer
+    once: Annotated[bool, typer.Option("--once", help="Leave when the index is in step.")] = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Only the producer: notice changes and queue them (CELERY_BROKER_URL names the queue)."""
+    from producer.service import Producer
+
+    settings = Settings.load(folder=folder, state_dir=state_dir)
+    _log_to_stderr(settings.log_level)
+    settings.required_folder()
+    producer = Producer(settings, find_layout(settings).create())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: producer.stop())
+    producer.run(once=once)
+
+
+@app.command()
+def work(
+    serve: Annotated[bool, typer.Option("--serve", help="Answer questions over HTTP as well.")] = False,
+    folder: Annotated[Optional[Path], typer.Option(help="Where this machine sees the folder.")] = None,  # noqa: UP007, UP045  typer
+    port: Annotated[Optional[int], typer.Option(help="Port of the query API, with --serve.")] = None,  # noqa: UP007, UP045  typer
+    state_dir: StateDir = None,
+) -> None:
+    """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
+    from worker.service import run_worker
+
+    settings = Settings.load(folder=folder, port=port, state_dir=state_dir)
+    _log_to_stderr(settings.log_level)
+    run_worker(settings, serve=serve, status=lambda: _status(find_layout(settings)))
+
+
+@app.command()
+def serve(
+    port: Annotated[Optional[int], typer.Option(help="Port (default: any free one).")] = None,  # noqa: UP007, UP045  typer
+    host: Annotated[Optional[str], typer.Option(help="Address to listen on.")] = None,  # noqa: UP007, UP045  typer
+    state_dir: StateDir = None,
+) -> None:
+    """Only the query API, over an index that no other process holds (a server's, say)."""
+    from headwater.serve import serve_index
+
+    settings = Settings.load(port=port, host=host, state_dir=state_dir)
+    _log_to_stderr(settings.log_level)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    serve_index(settings, lambda: _status(find_layout(settings)), on_url=print, ended=ended)
+
+
+@config_app.command("show")
+def config_show(as_json: AsJson = False, state_dir: StateDir = None) -> None:
+    """Every setting with its value in force."""
+    settings = Settings.load(state_dir=state_dir)
+    values: dict[str, Any] = settings.model_dump(mode="json")
+    values["qdrant_api_key"] = "***" if settings.qdrant_api_key else None
+    if as_json:
+        print(json.dumps(values))
+        return
+    for name, value in values.items():
+        print(f"{name} = {json.dumps(value)}")
+
+
+def _log_to_stderr(level: Literal["debug", "info", "warning", "error"]) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for noisy in ("httpx", "celery.worker.strategy", "celery.app.trace", "watchdog"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

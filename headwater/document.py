@@ -1,0 +1,92 @@
+"""Identity (where a document is) and fingerprints (what it holds). Pure: no I/O.
+
+A document's identity is its path relative to the folder, as bytes. Its fingerprints are the file's stat (cheap)
+and the SHA-256 of its bytes (exact). Ids of documents and points depend on the path alone, so that the same folder
+always gives the same index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+__all__ = [
+    "PIPELINE_VERSION",
+    "Fingerprint",
+    "content_hash",
+    "document_id",
+    "path_from_wire",
+    "path_to_text",
+    "path_to_wire",
+    "point_id",
+    "record_id",
+    "text_hash",
+]
+
+#: raised whenever extraction or chunking gives other chunks for the same bytes, so that documents are cut again
+PIPELINE_VERSION = 1
+
+_NAMESPACE = uuid.UUID("6f0d5f0e-7f0b-5c1e-9a51-5d1b6f3a2c11")
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What stat(2) says of a file: equal values mean that its bytes did not change."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+def content_hash(data: bytes) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def text_hash(text: str) -> str:
+    """First 128 bits of the SHA-256 of a chunk's text, in hexadecimal: the key of the embedding cache."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def document_id(path: bytes) -> str:
+    """Id of the document at a path relative to the folder: a UUID, version 5 layout, of SHA-256."""
+    return str(_uuid(b"document\0" + path))
+
+
+def point_id(document: str, chunk: int) -> str:
+    """Id of the point that holds chunk number ``chunk`` (from 0) of a document."""
+    return str(_uuid(f"chunk\0{document}\0{chunk}".encode()))
+
+
+def record_id(document: str) -> str:
+    """Id of the point without vectors that records a document's state."""
+    return str(_uuid(f"record\0{document}".encode()))
+
+
+def _uuid(key: bytes) -> uuid.UUID:
+    digest = hashlib.sha256(_NAMESPACE.bytes + key).digest()[:16]
+    return uuid.UUID(bytes=digest, version=5)
+
+
+def path_to_text(path: bytes) -> str:
+    """A path as text that people read. Bytes that are not UTF-8 show as ``%XX``; all else stands as it is."""
+    try:
+        return path.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(
+            quote_from_bytes(ch.encode("utf-8", "surrogateescape"), safe="") if "\udc80" <= ch <= "\udcff" else ch
+            for ch in path.decode("utf-8", "surrogateescape")
+        )
+
+
+def path_to_wire(path: bytes) -> str:
+    """A path in the reversible, ASCII-only form of messages (percent-encoding)."""
+    return quote_from_bytes(path, safe="/ ")
+
+
+def path_from_wire(text: str) -> bytes:
+    """The inverse of ``path_to_wire``."""
+    return unquote_to_bytes(text)

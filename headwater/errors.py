@@ -1,0 +1,103 @@
+"""Every error that Headwater raises on purpose.
+
+    HeadwaterError
+    ├── RetryableError            the same call may succeed later
+    │   ├── BrokerUnavailable     no answer from Redis / Valkey
+    │   ├── IndexUnavailable      no answer from Qdrant, or the embedded shard is held by another process
+    │   ├── DiskFull              too little free space to write safely
+    │   └── ServiceUnavailable    the running service did not answer
+    └── PermanentError            the same call will fail again until a person changes something
+        ├── SettingsError         a setting has a value that is not allowed
+        ├── FolderError           the document folder is missing or not a folder
+        ├── AlreadyRunning        another process holds this state directory
+        ├── ModelError            the embedding model cannot be loaded or gave unusable vectors
+        ├── IndexMismatch         the index was made with another model or schema
+        ├── MessageError          a message on the wire does not have the agreed form
+        └── QueryError            a search asks for something that does not exist
+
+The message of each is one sentence for a person: what, where, and what to do.
+"""
+
+__all__ = [
+    "AlreadyRunning",
+    "BrokerUnavailable",
+    "DiskFull",
+    "FolderError",
+    "HeadwaterError",
+    "IndexMismatch",
+    "IndexUnavailable",
+    "MessageError",
+    "ModelError",
+    "PermanentError",
+    "QueryError",
+    "RetryableError",
+    "ServiceUnavailable",
+    "SettingsError",
+]
+
+
+class HeadwaterError(Exception):
+    """Base of all errors raised on purpose."""
+
+    #: exit status of a command that ends with this error (EX_SOFTWARE of sysexits.h)
+    exit_code = 70
+
+
+class RetryableError(HeadwaterError):
+    """The same call may succeed later."""
+
+    exit_code = 75  # EX_TEMPFAIL
+
+
+class PermanentError(HeadwaterError):
+    """The same call will fail again until a person changes something."""
+
+    exit_code = 78  # EX_CONFIG
+
+
+class BrokerUnavailable(RetryableError):
+    """No answer from Redis / Valkey."""
+
+
+class IndexUnavailable(RetryableError):
+    """No answer from Qdrant, or another process holds the embedded shard."""
+
+
+class DiskFull(RetryableError):
+    """Too little free space to write safely."""
+
+    exit_code = 74  # EX_IOERR
+
+
+class ServiceUnavailable(RetryableError):
+    """The running service did not answer."""
+
+
+class SettingsError(PermanentError):
+    """A setting has a value that is not allowed."""
+
+
+class FolderError(PermanentError):
+    """The document folder is missing or not a folder."""
+
+
+class AlreadyRunning(PermanentError):
+    """Another process holds this state directory."""
+
+
+class ModelError(PermanentError):
+    """The embedding model cannot be loaded or gave unusable vectors."""
+
+
+class IndexMismatch(PermanentError):
+    """The index was made with another model or schema."""
+
+
+class MessageError(PermanentError):
+    """A message on the wire does not have the agreed form."""
+
+
+class QueryError(PermanentError):
+    """A search asks for something that does not exist."""
+
+    exit_code = 64  # EX_USAGE

@@ -1,0 +1,468 @@
+"""The vector index: values, the ``VectorIndex`` contract, and what its two adapters share.
+
+Points of one document all carry its ``seq``. A chunk point has the vectors ``dense`` and ``sparse``; the document's
+record is a point without vectors, so it is never found by a search.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pathspec import GitIgnoreSpec
+
+from headwater.document import point_id, record_id
+from headwater.errors import IndexMismatch, IndexUnavailable, QueryError
+from headwater.settings import Settings
+
+if TYPE_CHECKING:
+    from headwater.state import Layout
+
+__all__ = [
+    "Chunk",
+    "Condition",
+    "DocumentState",
+    "DocumentWrite",
+    "IndexCounts",
+    "Manifest",
+    "Mode",
+    "Point",
+    "ScoredChunk",
+    "SearchQuery",
+    "Sparse",
+    "VectorIndex",
+    "open_index",
+]
+
+Vector = NDArray[np.float32]
+Mode = Literal["hybrid", "dense", "sparse"]
+_Item = TypeVar("_Item")
+
+#: raised whenever points are stored in another form
+SCHEMA_VERSION = 1
+#: most points in one engine call: Edge holds the interpreter lock meanwhile
+BATCH_POINTS = 256
+#: payload fields that filters may name, with the type of their index
+INDEXED_FIELDS: Mapping[str, str] = {
+    "document_id": "keyword",
+    "text_hash": "keyword",
+    "path": "keyword",
+    "seq": "integer",
+    "chunk": "integer",
+    "kind": "keyword",
+    "title": "keyword",
+    "headings": "keyword",
+    "page": "integer",
+    "content_hash": "keyword",
+    "modified_at": "datetime",
+}
+#: rank constant of reciprocal rank fusion (Cormack, Clarke, Buettcher 2009)
+RRF_K = 60
+#: candidates that each half of a hybrid search brings, at least
+_CANDIDATES = 50
+#: allowed distance of a vector's length from 1
+_UNIT_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """A sparse vector: token ids and weights of equal length."""
+
+    indices: Sequence[int]
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document: ``start``/``end`` are characters of the extracted text, lines and pages count from 1."""
+
+    number: int
+    text: str
+    text_hash: str
+    start: int
+    end: int
+    start_line: int | None = None
+    end_line: int | None = None
+    page: int | None = None
+    headings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentWrite:
+    """One version of a document, ready to be written. ``dense`` has shape [chunks, dimension], unit rows."""
+
+    document_id: str
+    path: str
+    seq: int
+    content_hash: str
+    pipeline: str
+    kind: str
+    modified_at: str
+    size: int
+    chunks: Sequence[Chunk]
+    dense: Vector
+    sparse: Sequence[Sparse]
+    title: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    partial: str | None = None
+    #: chunks of the whole version, when these are only some of them
+    total_chunks: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentState:
+    """What the index holds of one document. ``seq`` and ``content_hash`` are those of its record, if it has one;
+    ``highest_seq`` is over all its points."""
+
+    seq: int
+    highest_seq: int
+    content_hash: str | None
+    chunks: int
+    partial: str | None
+    #: content hashes of chunk points that carry ``highest_seq``
+    newest_hashes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One filter: the field's value is one of ``any_of``, or lies within the bounds (numbers or RFC 3339 times)."""
+
+    field: str
+    any_of: tuple[str | int, ...] | None = None
+    gte: float | str | None = None
+    gt: float | str | None = None
+    lte: float | str | None = None
+    lt: float | str | None = None
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """A search by vectors. ``dense`` has shape [dimension]; the mode says which of the two are used."""
+
+    mode: Mode
+    limit: int
+    dense: Vector | None = None
+    sparse: Sparse | None = None
+    conditions: tuple[Condition, ...] = ()
+    score_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredChunk:
+    """A found chunk point with its payload."""
+
+    score: float
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A stored point. ``dense`` is None for a document's record, or if vectors were not asked for."""
+
+    id: str
+    payload: Mapping[str, Any]
+    dense: Vector | None = None
+    sparse: Sparse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCounts:
+    """How many document records and chunk points the index holds."""
+
+    documents: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an index was made with. ``index_id`` is new whenever an index is made."""
+
+    index_id: str
+    model: str
+    dimension: int
+    schema: int = SCHEMA_VERSION
+
+    @classmethod
+    def new(cls, model: str, dimension: int) -> Manifest:
+        return cls(uuid.uuid4().hex, model, dimension)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        return cls(**json.loads(text))
+
+    def check(self, model: str, dimension: int, where: str) -> None:
+        """Raises IndexMismatch if the index cannot hold this model's vectors."""
+        if (self.model, self.dimension, self.schema) == (model, dimension, SCHEMA_VERSION):
+            return
+        raise IndexMismatch(
+            f"the index {where} was made with the model {self.model} ({self.dimension} dimensions, schema "
+            f"{self.schema}), not {model} ({dimension}, schema {SCHEMA_VERSION}): go back to that model, or name "
+            "another --state-dir or collection for the new one"
+        )
+
+
+class VectorIndex(Protocol):
+    """One collection of chunk points. Safe to call from several threads.
+
+    Every method may block on the engine and raises IndexUnavailable when it does not answer.
+    """
+
+    def ensure_schema(self, model: str, dimension: int) -> Manifest:
+        """Make the collection and its payload indexes, or check those that are there. Idempotent.
+        Raises IndexMismatch if it was made with another model or schema."""
+        ...
+
+    def open_existing(self) -> Manifest:
+        """Open a collection that must be there, to read it. Raises IndexUnavailable if it is not."""
+        ...
+
+    def document_state(self, document_id: str) -> DocumentState | None:
+        """What is held of a document; None if nothing is."""
+        ...
+
+    def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
+        """Dense vectors of those texts that any document in the index has; missing ones are left out."""
+        ...
+
+    def stage(self, document: DocumentWrite) -> None:
+        """Fenced: write some chunks of a version ahead of its last ones, which ``apply`` brings. A crash between
+        leaves them in place of older ones, and their vectors to be found. Raises ValueError as ``apply`` does."""
+        ...
+
+    def apply(self, document: DocumentWrite) -> None:
+        """Fenced: write all (or the last) chunks of a version and its record, then delete the document's points of lower seq.
+        Points with an equal or higher seq stay as they are. Not durable until ``flush``.
+        Raises ValueError before any write if a vector is not finite, not of unit length or of wrong dimension."""
+        ...
+
+    def delete(self, document_id: str, seq: int) -> None:
+        """Fenced: delete the document's points whose seq is lower. Nothing there is no error."""
+        ...
+
+    def search(self, query: SearchQuery) -> list[ScoredChunk]:
+        """The best chunks, best first. Never returns a document's record."""
+        ...
+
+    def paths(self) -> list[str]:
+        """The path of each document in the index, sorted."""
+        ...
+
+    def document_vectors(self, document_id: str) -> Vector:
+        """Dense vectors of a document's chunks, shape [chunks, dimension]; no rows if there are none."""
+        ...
+
+    def scan(self, *, with_vectors: bool = False) -> Iterator[Point]:
+        """Every point, in no promised order."""
+        ...
+
+    def flush(self) -> None:
+        """Returns when everything written before the call is durable."""
+        ...
+
+    def count(self) -> IndexCounts:
+        """Exact counts."""
+        ...
+
+    def close(self) -> None:
+        """Flush and let go. Idempotent."""
+        ...
+
+
+class QdrantIndex(ABC):
+    """What both adapters share: the order of writes, fencing, and the translation of documents into points."""
+
+    dimension: int = 0
+
+    @abstractmethod
+    def _upsert(self, points: Sequence[Point], below_seq: int) -> None:
+        """Write points; one that exists with a seq not below ``below_seq`` is left alone."""
+
+    @abstractmethod
+    def _delete(self, conditions: Sequence[Condition]) -> None: ...
+
+    @abstractmethod
+    def _scroll(
+        self, conditions: Sequence[Condition], fields: Sequence[str] | None, *, with_vectors: bool
+    ) -> Iterator[Point]: ...
+
+    @abstractmethod
+    def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]: ...
+
+    def stage(self, document: DocumentWrite) -> None:
+        _check_vectors(document, self.dimension)
+        for batch in _batches(list(_chunk_points(document)), BATCH_POINTS):
+            self._upsert(batch, document.seq)
+
+    def apply(self, document: DocumentWrite) -> None:
+        _check_vectors(document, self.dimension)
+        points = [*_chunk_points(document), _record_point(document)]
+        for batch in _batches(points, BATCH_POINTS):
+            self._upsert(batch, document.seq)
+        self.delete(document.document_id, document.seq)
+
+    def delete(self, document_id: str, seq: int) -> None:
+        self._delete((Condition("document_id", any_of=(document_id,)), Condition("seq", lt=seq)))
+
+    def document_state(self, document_id: str) -> DocumentState | None:
+        of_document = (Condition("document_id", any_of=(document_id,)),)
+        fields = ("seq", "content_hash", "chunks", "partial", "chunk")
+        payloads = [point.payload for point in self._scroll(of_document, fields, with_vectors=False)]
+        return _state(payloads) if payloads else None
+
+    def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
+        found: dict[str, Vector] = {}
+        for batch in _batches(list(dict.fromkeys(text_hashes)), BATCH_POINTS):
+            found |= self._vectors_of(list(batch))
+        return found
+
+    def _vectors_of(self, missing: list[str]) -> dict[str, Vector]:
+        """One page at a time, leaving out what is found: a text that stands in 10,000 documents is read once."""
+        found: dict[str, Vector] = {}
+        while missing:
+            having = (Condition("text_hash", any_of=tuple(missing)),)
+            page = list(islice(self._scroll(having, ("text_hash",), with_vectors=True), BATCH_POINTS))
+            found |= {point.payload["text_hash"]: point.dense for point in page if point.dense is not None}
+            if len(page) < BATCH_POINTS:
+                break
+            missing = [text_hash for text_hash in missing if text_hash not in found]
+        return found
+
+    def document_vectors(self, document_id: str) -> Vector:
+        of_document = (Condition("document_id", any_of=(document_id,)),)
+        points = self._scroll(of_document, ("chunk",), with_vectors=True)
+        found = [point for point in points if point.dense is not None]
+        found.sort(key=lambda point: int(point.payload["chunk"]))
+        rows = [point.dense for point in found if point.dense is not None]
+        return np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
+
+    def search(self, query: SearchQuery) -> list[ScoredChunk]:
+        needed = {"hybrid": (query.dense, query.sparse), "dense": (query.dense,), "sparse": (query.sparse,)}
+        if any(vector is None for vector in needed[query.mode]):
+            raise QueryError(f"a {query.mode} search needs its vectors")
+        _check_fields(query.conditions)
+        return self._search(query, max(_CANDIDATES, 2 * query.limit))
+
+    def scan(self, *, with_vectors: bool = False) -> Iterator[Point]:
+        return self._scroll((), None, with_vectors=with_vectors)
+
+
+def glob_conditions(index: VectorIndex, glob: str) -> Condition:
+    """The documents whose path matches a glob in gitignore syntax, as a condition on the indexed field ``path``.
+
+    Raises QueryError if the glob is not valid.
+    """
+    try:
+        spec = GitIgnoreSpec.from_lines([glob.strip()])
+    except ValueError as error:
+        raise QueryError(f"the path glob {glob!r} is not valid ({error})") from None
+    return Condition("path", any_of=tuple(path for path in index.paths() if spec.match_file(path)))
+
+
+def _check_fields(conditions: Iterable[Condition]) -> None:
+    for condition in conditions:
+        if condition.field not in INDEXED_FIELDS:
+            known = ", ".join(sorted(INDEXED_FIELDS))
+            raise QueryError(f"there is no filter {condition.field!r}: filters are {known}")
+
+
+def _check_vectors(document: DocumentWrite, dimension: int) -> None:
+    shape = (len(document.chunks), dimension)
+    if document.dense.shape != shape or len(document.sparse) != len(document.chunks):
+        raise ValueError(f"vectors of shape {document.dense.shape} were given where {shape} was expected")
+    lengths = np.linalg.norm(document.dense, axis=1)
+    if not np.all(np.abs(lengths - 1.0) < _UNIT_TOLERANCE):  # also false for NaN and infinity
+        raise ValueError("a vector is not finite or not of unit length")
+    if not all(math.isfinite(value) for sparse in document.sparse for value in sparse.values):
+        raise ValueError("a sparse vector is not finite")
+
+
+def _chunk_points(document: DocumentWrite) -> Iterator[Point]:
+    for chunk, dense, sparse in zip(document.chunks, document.dense, document.sparse, strict=True):
+        payload = {
+            "text": chunk.text,
+            "path": document.path,
+            "document_id": document.document_id,
+            "chunk": chunk.number,
+            "text_hash": chunk.text_hash,
+            "content_hash": document.content_hash,
+            "seq": document.seq,
+            "title": document.title,
+            "headings": list(chunk.headings),
+            "start": chunk.start,
+            "end": chunk.end,
+            "start_line": chunk.start_line,
+            "end_line": chunk.end_line,
+            "page": chunk.page,
+            "modified_at": document.modified_at,
+            "kind": document.kind,
+        }
+        yield Point(point_id(document.document_id, chunk.number), payload, dense, sparse)
+
+
+def _record_point(document: DocumentWrite) -> Point:
+    payload = {
+        "path": document.path,
+        "document_id": document.document_id,
+        "content_hash": document.content_hash,
+        "seq": document.seq,
+        "title": document.title,
+        "modified_at": document.modified_at,
+        "kind": document.kind,
+        "size": document.size,
+        "chunks": len(document.chunks) if document.total_chunks is None else document.total_chunks,
+        "pipeline": document.pipeline,
+        "partial": document.partial,
+        "metadata": dict(document.metadata),
+    }
+    return Point(record_id(document.document_id), payload)
+
+
+def _state(payloads: Sequence[Mapping[str, Any]]) -> DocumentState:
+    record = next((payload for payload in payloads if payload.get("chunks") is not None), None)
+    highest = max(int(payload["seq"]) for payload in payloads)
+    return DocumentState(
+        seq=0 if record is None else int(record["seq"]),
+        highest_seq=highest,
+        content_hash=None if record is None else record["content_hash"],
+        chunks=0 if record is None else int(record["chunks"]),
+        partial=None if record is None else record.get("partial"),
+        newest_hashes=frozenset(p["content_hash"] for p in payloads if int(p["seq"]) == highest),
+    )
+
+
+def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def open_index(settings: Settings, layout: Layout | None = None) -> VectorIndex:
+    """The index that the settings name: a Qdrant server if ``QDRANT_URL`` is set, else the embedded engine.
+
+    Raises IndexUnavailable if it does not answer or if another process holds the embedded shard.
+    """
+    if settings.qdrant_url:
+        from headwater.index_server import ServerIndex
+
+        return ServerIndex.connect(settings.qdrant_url, settings.qdrant_api_key, settings.collection)
+    if layout is None:
+        raise IndexUnavailable("the embedded index needs a state directory, or set QDRANT_URL")
+    try:
+        from headwater.index_edge import EdgeIndex
+    except ImportError:
+        raise IndexUnavailable(
+            "the embedded index is not installed: pip install 'headwater[query]', or set QDRANT_URL"
+        ) from None
+    return EdgeIndex(Path(layout.index), Path(layout.manifest))

@@ -1,0 +1,291 @@
+"""The index in this process: the Qdrant Edge engine on one directory. One process may open it at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import qdrant_edge as edge
+
+from headwater.errors import HeadwaterError, IndexMismatch, IndexUnavailable
+from headwater.index import (
+    BATCH_POINTS,
+    INDEXED_FIELDS,
+    RRF_K,
+    Condition,
+    IndexCounts,
+    Manifest,
+    Point,
+    QdrantIndex,
+    ScoredChunk,
+    SearchQuery,
+    Sparse,
+)
+from headwater.state import write_atomically
+
+__all__ = ["EdgeIndex"]
+
+_TYPES = {
+    "keyword": edge.PayloadSchemaType.Keyword,
+    "integer": edge.PayloadSchemaType.Integer,
+    "datetime": edge.PayloadSchemaType.Datetime,
+}
+#: another process that is ending may hold the shard for a moment
+_LOCK_WAIT_S = 10.0
+
+
+class EdgeIndex(QdrantIndex):
+    """A Qdrant Edge shard in ``directory``; ``manifest`` is a small file beside it."""
+
+    def __init__(self, directory: Path, manifest: Path) -> None:
+        self._directory = directory
+        self._manifest_path = manifest
+        self._shard: edge.EdgeShard | None = None
+        self._flushing = threading.Condition()
+        self._flush_started = 0
+        self._flush_done = 0
+        self._flush_running = False
+        self._writes = 0
+        self._paths: tuple[int, list[str]] | None = None
+
+    # -- open and close --------------------------------------------------------------------------------------
+
+    def ensure_schema(self, model: str, dimension: int) -> Manifest:
+        manifest = self.manifest()
+        if manifest is not None:
+            manifest.check(model, dimension, str(self._directory))
+        self.dimension = dimension
+        if self._shard is None:
+            self._shard = self._load() if manifest is not None and self._directory.is_dir() else None
+        if self._shard is None:
+            manifest = self._create(model, dimension)
+        assert manifest is not None
+        return manifest
+
+    def open_existing(self) -> Manifest:
+        """Open an index that must be there. Raises IndexUnavailable if it is not."""
+        manifest = self.manifest()
+        if manifest is None or not self._directory.is_dir():
+            raise IndexUnavailable(f"there is no index in {self._directory}: run 'headwater up FOLDER' first")
+        self.dimension = manifest.dimension
+        self._shard = self._shard or self._load()
+        if self._shard is None:
+            raise IndexUnavailable(f"the index in {self._directory} is damaged: run 'headwater up' to rebuild it")
+        return manifest
+
+    def manifest(self) -> Manifest | None:
+        """What the index was made with; None if none was made here."""
+        try:
+            return Manifest.from_json(self._manifest_path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise IndexMismatch(
+                f"{self._manifest_path} cannot be read ({error}): delete it, and the index is made anew"
+            ) from None
+
+    def _load(self) -> edge.EdgeShard | None:
+        """The shard, or None if it cannot be loaded: then it is set aside, and a new one is made."""
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                return edge.EdgeShard.load(str(self._directory))
+            except Exception as error:  # the engine has no error type of its own
+                if "WouldBlock" not in str(error):
+                    return None
+                if time.monotonic() > deadline:
+                    raise IndexUnavailable(
+                        f"another process holds the index {self._directory}: ask through it, or stop it first"
+                    ) from None
+                time.sleep(0.1)
+
+    def _create(self, model: str, dimension: int) -> Manifest:
+        """A new shard. The manifest is written last, so that a crash on the way leaves no half-made index."""
+        if self._directory.exists():
+            self._set_aside()
+        self._manifest_path.unlink(missing_ok=True)
+        dense = edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)
+        sparse = edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)
+        config = edge.EdgeConfig(vectors={"dense": dense}, sparse_vectors={"sparse": sparse})
+        self._directory.parent.mkdir(parents=True, exist_ok=True)
+        self._shard = edge.EdgeShard.create(str(self._directory), config)
+        for name, kind in INDEXED_FIELDS.items():
+            self._shard.update(edge.UpdateOperation.create_field_index(name, _TYPES[kind]))
+        self._shard.flush()
+        manifest = Manifest.new(model, dimension)
+        write_atomically(self._manifest_path, manifest.to_json())
+        return manifest
+
+    def _set_aside(self) -> None:
+        """Keep at most one shard that could not be loaded, for a person to look at."""
+        aside = self._directory.with_name(f"{self._directory.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(self._directory, aside)
+
+    def close(self) -> None:
+        shard, self._shard = self._shard, None
+        if shard is not None:
+            shard.flush()
+            shard.close()
+
+    @property
+    def _open(self) -> edge.EdgeShard:
+        if self._shard is None:
+            raise IndexUnavailable(f"the index {self._directory} is closed")
+        return self._shard
+
+    # -- write -----------------------------------------------------------------------------------------------
+
+    def _upsert(self, points: Sequence[Point], below_seq: int) -> None:
+        condition = _filter((Condition("seq", lt=below_seq),))
+        self._update(edge.UpdateOperation.upsert_points([_to_edge(p) for p in points], condition=condition))
+
+    def _delete(self, conditions: Sequence[Condition]) -> None:
+        self._update(edge.UpdateOperation.delete_points_by_filter(_filter(conditions)))
+
+    def _update(self, operation: edge.UpdateOperation) -> None:
+        with _engine_errors("write"):
+            self._open.update(operation)
+        self._writes += 1
+
+    def flush(self) -> None:
+        """Group commit: whoever comes while a flush runs waits for the next one, together with all others."""
+        with self._flushing:
+            mine = self._flush_started + 1
+            while self._flush_running and self._flush_done < mine:
+                self._flushing.wait()
+            if self._flush_done >= mine:
+                return
+            self._flush_running = True
+            self._flush_started += 1
+        try:
+            with _engine_errors("flush"):
+                self._open.flush()
+        finally:
+            with self._flushing:
+                self._flush_running = False
+                self._flush_done = self._flush_started
+                self._flushing.notify_all()
+
+    # -- read ------------------------------------------------------------------------------------------------
+
+    def _scroll(
+        self, conditions: Sequence[Condition], fields: Sequence[str] | None, *, with_vectors: bool
+    ) -> Iterator[Point]:
+        offset: edge.PointId | None = None
+        while True:
+            request = edge.ScrollRequest(
+                offset=offset,
+                limit=BATCH_POINTS,
+                filter=_filter(conditions) if conditions else None,
+                with_payload=True if fields is None else list(fields),
+                with_vector=with_vectors,
+            )
+            with _engine_errors("read"):
+                records, offset = self._open.scroll(request)
+            yield from (_from_edge(record) for record in records)
+            if offset is None:
+                return
+
+    def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
+        with _engine_errors("search"):
+            found = self._open.query(_request(query, candidates))
+        return [ScoredChunk(point.score, point.payload or {}) for point in found]
+
+    def paths(self) -> list[str]:
+        writes = self._writes
+        if self._paths is None or self._paths[0] != writes:
+            with _engine_errors("read"):
+                limit = self._open.count(edge.CountRequest(exact=True)) + 1
+                hits = self._open.facet(edge.FacetRequest("path", limit=limit, exact=True)).hits
+            self._paths = (writes, sorted(str(hit.value) for hit in hits))
+        return self._paths[1]
+
+    def count(self) -> IndexCounts:
+        with _engine_errors("count"):
+            total = self._open.count(edge.CountRequest(exact=True))
+            chunks = self._open.count(
+                edge.CountRequest(exact=True, filter=_filter((Condition("chunk", gte=0),)))
+            )
+        return IndexCounts(documents=total - chunks, chunks=chunks)
+
+
+@contextlib.contextmanager
+def _engine_errors(action: str) -> Iterator[None]:
+    """The engine raises plain Exception: give it our type, and let our own errors pass."""
+    try:
+        yield
+    except HeadwaterError:
+        raise
+    except Exception as error:
+        raise IndexUnavailable(f"the embedded index could not {action}: {error}") from error
+
+
+def _to_edge(point: Point) -> edge.Point:
+    vectors: dict[str, Any] = {}
+    if point.dense is not None:
+        vectors["dense"] = point.dense.tolist()
+    if point.sparse is not None:
+        vectors["sparse"] = edge.SparseVector(list(point.sparse.indices), list(point.sparse.values))
+    return edge.Point(uuid.UUID(point.id), vectors, dict(point.payload))
+
+
+def _from_edge(record: edge.Record) -> Point:
+    vectors: Any = record.vector or {}
+    dense, sparse = vectors.get("dense"), vectors.get("sparse")
+    return Point(
+        id=str(record.id),
+        payload=record.payload or {},
+        dense=None if dense is None else np.asarray(dense, np.float32),
+        sparse=None if sparse is None else Sparse(sparse.indices, sparse.values),
+    )
+
+
+def _request(query: SearchQuery, candidates: int) -> edge.QueryRequest:
+    conditions = _filter(query.conditions) if query.conditions else None
+    halves = {}
+    if query.dense is not None:
+        halves["dense"] = edge.Query.Nearest(query.dense.tolist(), using="dense")
+    if query.sparse is not None:
+        sparse = edge.SparseVector(list(query.sparse.indices), list(query.sparse.values))
+        halves["sparse"] = edge.Query.Nearest(sparse, using="sparse")
+    if query.mode != "hybrid":
+        return edge.QueryRequest(
+            limit=query.limit,
+            query=halves[query.mode],
+            filter=conditions,
+            score_threshold=query.score_threshold,
+            with_payload=True,
+        )
+    return edge.QueryRequest(
+        limit=query.limit,
+        prefetches=[edge.Prefetch(limit=candidates, query=half, filter=conditions) for half in halves.values()],
+        query=edge.Fusion.Rrf(k=RRF_K),
+        score_threshold=query.score_threshold,
+        with_payload=True,
+    )
+
+
+def _filter(conditions: Sequence[Condition]) -> edge.Filter:
+    must = [_condition(condition) for condition in conditions if not condition.negate]
+    must_not = [_condition(condition) for condition in conditions if condition.negate]
+    return edge.Filter(must=must or None, must_not=must_not or None)
+
+
+def _condition(condition: Condition) -> edge.FieldCondition:
+    if condition.any_of is not None:
+        values: Any = list(condition.any_of)
+        return edge.FieldCondition(condition.field, match=edge.MatchAny(values))
+    bounds: Any = {
+        name: value for name in ("gte", "gt", "lte", "lt") if (value := getattr(condition, name)) is not None
+    }
+    kind = edge.RangeDateTime if INDEXED_FIELDS[condition.field] == "datetime" else edge.RangeFloat
+    return edge.FieldCondition(condition.field, range=kind(**bounds))

@@ -1,0 +1,193 @@
+"""The wire contract between producer and worker: names, the hint, and the events that come back. Pure: no I/O.
+
+A hint says only "these documents are due"; the file system says what they hold. So a hint may be lost, doubled,
+late or forged without harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from headwater.document import Fingerprint, path_from_wire, path_to_wire
+from headwater.errors import MessageError
+
+__all__ = [
+    "APPLY_TASK",
+    "EVENT_FIELD",
+    "Embedded",
+    "Event",
+    "Hello",
+    "Hint",
+    "Item",
+    "Lane",
+    "Outcome",
+    "State",
+    "event_from_wire",
+    "event_to_wire",
+    "events_key",
+    "queue_name",
+]
+
+#: Celery task that applies a hint
+APPLY_TASK = "headwater.apply"
+#: field of a stream entry that holds the event as JSON
+EVENT_FIELD = "event"
+
+Lane = Literal["live", "bulk"]
+#: "final" is "index" for the last time within the budget: if it fails, no older version stays in the index
+Operation = Literal["index", "final", "delete"]
+#: what became of an item; "changed" and "superseded" ask the producer to look again
+State = Literal["indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded"]
+_STATES = ("indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded")
+_VERSION = 1
+
+
+def queue_name(collection: str, lane: Lane) -> str:
+    """Celery queue of a lane."""
+    return f"{collection}.{lane}"
+
+
+def events_key(collection: str) -> str:
+    """Redis stream that carries events from workers to the producer."""
+    return f"{collection}.events"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One document that is due: its path relative to the folder, and the seq that fences the write."""
+
+    path: bytes
+    seq: int
+    operation: Operation = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Documents to work through in this order (a rename is "index the new path", then "delete the old one")."""
+
+    items: tuple[Item, ...]
+    lane: Lane
+
+    def to_wire(self) -> dict[str, Any]:
+        items = [[path_to_wire(i.path), i.seq, i.operation] for i in self.items]
+        return {"v": _VERSION, "lane": self.lane, "items": items}
+
+    @classmethod
+    def from_wire(cls, wire: object) -> Hint:
+        """Raises MessageError if the message does not have the agreed form."""
+        if not isinstance(wire, Mapping) or wire.get("v") != _VERSION:
+            raise MessageError(f"a hint of version {_VERSION} was expected: drop the message")
+        lane, items = wire.get("lane"), wire.get("items")
+        if lane not in ("live", "bulk") or not isinstance(items, list):
+            raise MessageError("a hint needs a lane and a list of items: drop the message")
+        return cls(tuple(_item(raw) for raw in items), lane)
+
+
+def _item(raw: object) -> Item:
+    match raw:
+        case [str(path), int(seq), "index" | "final" | "delete" as operation] if path and seq > 0:
+            return Item(path_from_wire(path), seq, operation)
+    raise MessageError("an item needs a path, a seq and an operation: drop the message")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item. ``fingerprint`` and ``content_hash`` are those of the bytes that were read."""
+
+    path: bytes
+    seq: int
+    state: State
+    reason: str | None = None
+    fingerprint: Fingerprint | None = None
+    content_hash: str | None = None
+    chunks: int = 0
+    #: a failure that may pass: worth another try within the budget
+    retryable: bool = False
+    #: a failure of the service, not of the document (disk full, index away): does not count as a try
+    service: bool = False
+    #: with "superseded": the seq that the index holds
+    index_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Texts embedded by the model, and texts whose vectors the index already held."""
+
+    embedded: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A worker has started: hints that an earlier one held are lost. Counts let the producer notice damage."""
+
+    worker: str
+    index_id: str
+    documents: int
+    chunks: int
+
+
+Event = Outcome | Embedded | Hello
+
+
+def event_to_wire(event: Event) -> dict[str, Any]:
+    """The JSON form of an event."""
+    match event:
+        case Hello():
+            counts = {"documents": event.documents, "chunks": event.chunks}
+            return {"type": "hello", "worker": event.worker, "index_id": event.index_id, **counts}
+        case Embedded():
+            return {"type": "embedded", "embedded": event.embedded, "reused": event.reused}
+        case Outcome():
+            return _outcome_to_wire(event)
+
+
+def _outcome_to_wire(outcome: Outcome) -> dict[str, Any]:
+    stat = outcome.fingerprint
+    wire = {
+        "type": "outcome",
+        "path": path_to_wire(outcome.path),
+        "seq": outcome.seq,
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "stat": None if stat is None else [stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode],
+        "hash": outcome.content_hash,
+        "chunks": outcome.chunks,
+        "retryable": outcome.retryable,
+        "service": outcome.service,
+        "index_seq": outcome.index_seq or None,
+    }
+    return {name: value for name, value in wire.items() if value is not None and value is not False}
+
+
+def event_from_wire(wire: object) -> Event:
+    """The inverse of ``event_to_wire``. Raises MessageError."""
+    try:
+        return _event(wire)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MessageError(f"an event does not have the agreed form ({error!r}): drop it") from None
+
+
+def _event(wire: Any) -> Event:
+    match wire["type"]:
+        case "hello":
+            return Hello(str(wire["worker"]), str(wire["index_id"]), int(wire["documents"]), int(wire["chunks"]))
+        case "embedded":
+            return Embedded(int(wire["embedded"]), int(wire["reused"]))
+        case "outcome" if wire["state"] in _STATES:
+            stat = wire.get("stat")
+            return Outcome(
+                path=path_from_wire(wire["path"]),
+                seq=int(wire["seq"]),
+                state=wire["state"],
+                reason=wire.get("reason"),
+                fingerprint=None if stat is None else Fingerprint(*map(int, stat)),
+                content_hash=wire.get("hash"),
+                chunks=int(wire.get("chunks", 0)),
+                retryable=bool(wire.get("retryable", False)),
+                service=bool(wire.get("service", False)),
+                index_seq=int(wire.get("index_seq", 0)),
+            )
+    raise ValueError("unknown type or state")

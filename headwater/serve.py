@@ -1,0 +1,45 @@
+"""``headwater serve``: the query API alone, in a process that writes nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from headwater.api import ApiServer, make_api
+from headwater.index import open_index
+from headwater.query import LocalEngine
+from headwater.settings import Settings
+from headwater.state import Service, find_layout
+
+__all__ = ["serve_index"]
+
+
+def serve_index(
+    settings: Settings,
+    status: Callable[[], dict[str, Any]],
+    *,
+    on_url: Callable[[str], object],
+    ended: threading.Event,
+) -> None:
+    """Answer until ``ended`` is set. Raises HeadwaterError if the index or the model cannot be had."""
+    layout = find_layout(settings).create()
+    server = ApiServer(settings)
+    index = open_index(settings, layout)
+    engine = LocalEngine.open(index, settings)
+    ready: Future[LocalEngine] = Future()
+    ready.set_result(engine)
+    token = layout.read_token()
+    server.start(
+        make_api(ready, status=status, flush=index.flush, token=token, allowed_hosts=settings.allowed_hosts)
+    )
+    Service(server.url, os.getpid()).write(layout)
+    on_url(server.url)
+    try:
+        ended.wait()
+    finally:
+        layout.service.unlink(missing_ok=True)
+        server.stop()
+        engine.close()

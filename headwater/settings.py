@@ -1,0 +1,213 @@
+"""One frozen object with every setting; the only reader of the environment and of ``headwater.toml``.
+
+Precedence: flag > environment > ``.env`` > ``headwater.toml`` > default. ``QDRANT_URL``, ``QDRANT_API_KEY`` and
+``CELERY_BROKER_URL`` keep the names that people know; every other setting ``x`` is ``HEADWATER_X``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError as SourceError
+
+from headwater.document import PIPELINE_VERSION
+from headwater.errors import FolderError, SettingsError
+
+__all__ = ["Settings"]
+
+#: settings whose environment names people know from elsewhere
+_KNOWN_NAMES = {
+    "broker_url": "CELERY_BROKER_URL",
+    "qdrant_url": "QDRANT_URL",
+    "qdrant_api_key": "QDRANT_API_KEY",
+}
+_TOML = "headwater.toml"
+
+
+def _known(field: str) -> AliasChoices:
+    return AliasChoices(_KNOWN_NAMES[field], field)
+
+
+class Settings(BaseSettings):
+    """All settings. Frozen: a process reads them once; a change needs a restart."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADWATER_",
+        env_file=".env",
+        toml_file=_TOML,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        env_ignore_empty=True,
+    )
+
+    #: folder of documents to follow
+    folder: Path | None = None
+    #: ledger, broker and index live here; default: one directory per folder below the user's state home
+    state_dir: Path | None = None
+    #: Redis or Valkey; unset: an embedded Valkey on a Unix socket in the state directory
+    broker_url: str | None = Field(default=None, validation_alias=_known("broker_url"))
+    #: Qdrant server or cluster; unset: the embedded Qdrant Edge engine
+    qdrant_url: str | None = Field(default=None, validation_alias=_known("qdrant_url"))
+    qdrant_api_key: str | None = Field(default=None, validation_alias=_known("qdrant_api_key"), repr=False)
+    #: collection on the server, and prefix of queue names
+    collection: str = Field(default="headwater", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+    #: sentence-transformers model, by name or path
+    model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    #: first dimensions of the vector to keep (Matryoshka models); unset: all
+    truncate_dim: int | None = Field(default=None, ge=8, le=65536)
+    #: texts put before each document chunk / query; unset: the model's own prompts
+    document_prompt: str | None = None
+    query_prompt: str | None = None
+    #: upper bound of a chunk in tokens; the model's own window bounds it as well
+    chunk_tokens: int = Field(default=200, ge=16, le=32768)
+
+    #: globs (gitignore syntax): if any is given, only matching files are indexed / matching files never are
+    include: Annotated[tuple[str, ...], NoDecode] = ()
+    exclude: Annotated[tuple[str, ...], NoDecode] = ()
+    #: larger files are refused
+    max_file_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+
+    #: a path is settled after this long without an event, and never waits longer than the maximum
+    debounce_ms: int = Field(default=40, ge=0, le=60_000)
+    debounce_max_ms: int = Field(default=1000, ge=0, le=600_000)
+    #: full scan at least this often
+    rescan_s: float = Field(default=300.0, ge=1)
+    #: a hint without an outcome is sent again after this long
+    lease_s: float = Field(default=300.0, ge=1)
+    #: tries of one content before its document is marked failed
+    attempts: int = Field(default=3, ge=1, le=100)
+    #: bulk hints on their way at once, below ``concurrency`` so that live edits always find a free thread
+    bulk_window: int = Field(default=16, ge=1, le=100_000)
+
+    #: tasks at work at once in one worker (threads)
+    concurrency: int = Field(default=20, ge=2, le=512)
+    #: most tokens, padding included, in one batch of the model
+    batch_tokens: int = Field(default=8192, ge=256)
+    #: extraction processes; 0: one per core
+    sandboxes: int = Field(default=0, ge=0, le=256)
+    extract_timeout_s: float = Field(default=60.0, gt=0)
+    sandbox_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
+    #: writing stops when the state directory's file system has less free space than this
+    min_free_bytes: int = Field(default=96 * 1024**2, ge=0)
+
+    #: address of the query API; port 0 takes any free one
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    #: host names that callers may use besides the loopback ones (for an API behind a proxy)
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("include", "exclude", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """A list may come as JSON or as comma-separated text from the environment."""
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        return json.loads(text) if text.startswith("[") else tuple(p.strip() for p in text.split(",") if p.strip())
+
+    @field_validator("folder", "state_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else Path(os.path.realpath(value.expanduser()))
+
+    @field_validator("device", mode="after")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if value in ("auto", "cpu", "mps") or value == "cuda" or value.startswith("cuda:"):
+            return value
+        raise ValueError("allowed are auto, cpu, mps, cuda and cuda:N")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls)
+        return (init_settings, env_settings, dotenv_settings, toml)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Settings:
+        """Read all sources. A flag that is None counts as not given.
+
+        Raises SettingsError with one sentence that names the setting, its value and what is allowed.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        _refuse_unknown(cls, given)
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise SettingsError(_sentence(error)) from None
+        except (SourceError, ValueError, OSError) as error:
+            raise SettingsError(f"the settings in {_TOML}, .env or the environment cannot be read: {error}") from None
+
+    def required_folder(self) -> Path:
+        """The folder, checked to be there. Raises FolderError."""
+        if self.folder is None:
+            raise FolderError("no folder is given: name one, as in 'headwater up FOLDER', or set HEADWATER_FOLDER")
+        if not self.folder.exists():
+            raise FolderError(f"the folder {self.folder} does not exist: make it or name another")
+        if not self.folder.is_dir():
+            raise FolderError(f"{self.folder} is not a folder: name the folder that holds the documents")
+        return self.folder
+
+    def pipeline_fingerprint(self) -> str:
+        """What, besides a document's bytes, its chunks depend on. A change makes every document due again."""
+        parts = (PIPELINE_VERSION, self.model, self.chunk_tokens, self.truncate_dim, self.document_prompt)
+        return hashlib.sha256(repr((*parts, self.max_file_bytes)).encode()).hexdigest()[:16]
+
+    def to_environment(self) -> dict[str, str]:
+        """The settings that differ from their defaults, as environment variables for a child process."""
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        return {
+            _KNOWN_NAMES.get(name, f"HEADWATER_{name.upper()}"): value if isinstance(value, str) else json.dumps(value)
+            for name, value in given.items()
+        }
+
+
+def _refuse_unknown(cls: type[Settings], flags: dict[str, Any]) -> None:
+    """``headwater.toml`` and flags may hold known names only: a typing error must not pass for a default."""
+    path = Path(_TOML)
+    names = set(flags)
+    if path.exists():
+        import tomllib
+
+        try:
+            names |= set(tomllib.loads(path.read_text("utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise SettingsError(f"{path.resolve()} cannot be read: {error}") from None
+    unknown = sorted(names - set(cls.model_fields))
+    if unknown:
+        raise SettingsError(
+            f"{', '.join(unknown)} in {path} is no setting of Headwater: 'headwater config show' lists them all"
+        )
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "a setting"
+    field = next((f for f, known in _KNOWN_NAMES.items() if known == name), name)
+    shown = _KNOWN_NAMES.get(field, f"HEADWATER_{field.upper()}")
+    value = "***" if "key" in field else repr(first.get("input"))
+    allowed = first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+    return f"the setting {shown} (flag, environment, .env or {_TOML}) has the value {value}: {allowed}"

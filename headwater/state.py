@@ -1,0 +1,250 @@
+"""The state directory: where things lie in it, who holds it, and which service runs on it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from headwater.errors import AlreadyRunning, DiskFull, SettingsError
+from headwater.settings import Settings
+
+__all__ = ["Layout", "Lock", "Service", "check_free_space", "find_layout"]
+
+#: sun_path of a Unix socket holds 108 bytes (unix(7))
+_SOCKET_PATH_BYTES = 100
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths inside one state directory."""
+
+    root: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.sqlite3"
+
+    @property
+    def index(self) -> Path:
+        """The Edge shard."""
+        return self.root / "index"
+
+    @property
+    def manifest(self) -> Path:
+        """Which model and schema the index was made with."""
+        return self.root / "index.json"
+
+    @property
+    def broker(self) -> Path:
+        return self.root / "broker"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def service(self) -> Path:
+        return self.root / "service.json"
+
+    @property
+    def token(self) -> Path:
+        return self.root / "token"
+
+    def lock(self, name: str) -> Path:
+        return self.root / f"{name}.lock"
+
+    @property
+    def socket(self) -> Path:
+        """Unix socket of the embedded broker, in a directory of mode 0700."""
+        inside = self.broker / "valkey.sock"
+        if len(os.fsencode(inside)) <= _SOCKET_PATH_BYTES:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"headwater-{os.getuid()}-{digest}" / "valkey.sock"
+
+    @property
+    def broker_url(self) -> str:
+        return f"redis+socket://{self.socket}"
+
+    def create(self) -> Layout:
+        """Make the directories, private to the user. Raises SettingsError or DiskFull with a clear sentence."""
+        try:
+            for directory in (self.root, self.broker, self.logs, self.socket.parent):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"the state directory {self.root} cannot be made ({error.strerror}): "
+                "name another with --state-dir or HEADWATER_STATE_DIR"
+            ) from None
+        _check_private(self.socket.parent)
+        if not os.access(self.root, os.W_OK):
+            raise SettingsError(f"the state directory {self.root} is not writable: name another with --state-dir")
+        return self
+
+    def read_token(self) -> str:
+        """The secret that callers show who want to change state through the API; made on first use, mode 0600."""
+        try:
+            descriptor = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return self.token.read_text("ascii").strip()
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+        return self.token.read_text("ascii")
+
+
+def _check_private(directory: Path) -> None:
+    status = directory.stat()
+    if status.st_uid != os.getuid():
+        raise SettingsError(f"{directory} belongs to another user: name another state directory with --state-dir")
+    if status.st_mode & 0o077:
+        directory.chmod(0o700)
+
+
+def state_home() -> Path:
+    """Where state directories are made by default (XDG Base Directory Specification)."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(home) / "headwater"
+
+
+def default_root(folder: Path) -> Path:
+    """The default state directory of a folder."""
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:10]
+    return state_home() / f"{folder.name or 'root'}-{digest}"
+
+
+def find_layout(settings: Settings) -> Layout:
+    """The state directory that a command means: the given one, else that of the given folder, else that of the
+    folder around the working directory, else the one used last. Raises SettingsError if there is none."""
+    if settings.state_dir is not None:
+        return Layout(settings.state_dir)
+    if settings.folder is not None:
+        return Layout(default_root(settings.folder))
+    for directory in (Path.cwd(), *Path.cwd().parents):
+        if (found := default_root(directory)).is_dir():
+            return Layout(found)
+    last = state_home() / "last"
+    if last.exists():
+        return Layout(Path(last.read_text("utf-8").strip()))
+    raise SettingsError("no index is known here: run 'headwater up FOLDER' first, or name one with --state-dir")
+
+
+def remember(layout: Layout) -> None:
+    """Note the state directory as the one used last, for commands that name none."""
+    home = state_home()
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(home / "last", str(layout.root))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's text in one step, so that a reader sees the old or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class Lock:
+    """An exclusive lock on a state directory that ends with the process, however it ends (flock(2))."""
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        self._path = layout.lock(name)
+        self._layout = layout
+        self._file: IO[str] | None = None
+
+    def acquire(self, wait_s: float = 0.0) -> Lock:
+        """Take the lock, waiting up to ``wait_s``. Raises AlreadyRunning that names the holder's pid."""
+        deadline = time.monotonic() + wait_s
+        self._file = open(self._path, "a+", encoding="ascii")  # noqa: SIM115  held until release
+        while not self._try():
+            if time.monotonic() >= deadline:
+                raise AlreadyRunning(self._sentence())
+            time.sleep(0.05)
+        self._file.truncate(0)
+        self._file.write(str(os.getpid()))
+        self._file.flush()
+        return self
+
+    def _try(self) -> bool:
+        assert self._file is not None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _sentence(self) -> str:
+        assert self._file is not None
+        self._file.seek(0)
+        pid = self._file.read().strip() or "unknown"
+        return (
+            f"Headwater already runs on {self._layout.root} (pid {pid}): "
+            "stop it first, or name another state directory with --state-dir"
+        )
+
+    @classmethod
+    def is_held(cls, layout: Layout, name: str) -> bool:
+        """Whether a live process holds the lock."""
+        try:
+            with open(layout.lock(name), encoding="ascii") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where the running service's query API listens."""
+
+    url: str
+    pid: int
+
+    def write(self, layout: Layout) -> None:
+        write_atomically(layout.service, json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, layout: Layout) -> Service | None:
+        """The service that runs now, or None if none does (a stale file counts as none)."""
+        try:
+            raw = json.loads(layout.service.read_text("utf-8"))
+            os.kill(raw["pid"], 0)
+            return cls(raw["url"], raw["pid"])
+        except PermissionError:
+            return cls(raw["url"], raw["pid"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def free_bytes(path: Path) -> int:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def check_free_space(path: Path, needed: int) -> None:
+    """Raises DiskFull if the file system at ``path`` has less than ``needed`` bytes left.
+
+    A full disk under a memory-mapped file is SIGBUS, not an error, so this is asked before every write.
+    """
+    free = free_bytes(path)
+    if free < needed:
+        raise DiskFull(
+            f"the disk of the state directory {path} has {free // 1024**2} MiB left and Headwater needs "
+            f"{needed // 1024**2} MiB: free some space or name another with --state-dir"
+        )

@@ -1,0 +1,88 @@
+"""What changed between the ledger and the folder. Pure: no I/O.
+
+Order matters to nobody but the embedding cache: a rename is one change, so that the new path finds the old vectors.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headwater.document import Fingerprint
+
+__all__ = ["Changes", "Seen", "diff"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A directory entry that the rules admit. ``refusal`` says why it can never be read as a document."""
+
+    fingerprint: Fingerprint
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Paths by what happened to them. ``moved`` pairs (old, new); no path is in two of the fields."""
+
+    created: tuple[bytes, ...] = ()
+    changed: tuple[bytes, ...] = ()
+    moved: tuple[tuple[bytes, bytes], ...] = ()
+    deleted: tuple[bytes, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.created) + len(self.changed) + len(self.moved) + len(self.deleted)
+
+
+def diff(known: Mapping[bytes, Fingerprint | None], seen: Mapping[bytes, Seen]) -> Changes:
+    """Compare what the ledger knows with what the folder shows, over the same set of paths.
+
+    A known fingerprint of None is never equal: such a document is due whatever the folder shows.
+    """
+    new = [path for path in seen if path not in known]
+    gone = [path for path in known if path not in seen]
+    changed = tuple(path for path, entry in seen.items() if path in known and known[path] != entry.fingerprint)
+    pairs = _Pairs(known, seen, gone)
+    moved = [(old, path) for path in new if (old := pairs.take(path)) is not None]
+    old_paths, new_paths = {old for old, _ in moved}, {path for _, path in moved}
+    return Changes(
+        created=tuple(path for path in new if path not in new_paths),
+        changed=changed,
+        moved=tuple(moved),
+        deleted=tuple(path for path in gone if path not in old_paths),
+    )
+
+
+@dataclass
+class _Pairs:
+    """Finds the path that a new path came from: the same inode, else the same size (the content then decides).
+
+    A wrong pair by size costs nothing: it only means that the new path is written before the old one goes.
+    """
+
+    known: Mapping[bytes, Fingerprint | None]
+    seen: Mapping[bytes, Seen]
+    gone: list[bytes]
+    by_inode: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    by_size: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    taken: set[bytes] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for path in self.gone:
+            if (mark := self.known[path]) is not None:
+                self.by_inode[mark.inode, mark.size] = path
+                self.by_size[mark.size].append(path)
+
+    def take(self, path: bytes) -> bytes | None:
+        entry = self.seen[path]
+        if entry.refusal is not None:
+            return None
+        mark = entry.fingerprint
+        candidates = [self.by_inode.get((mark.inode, mark.size)), *reversed(self.by_size.get(mark.size, ()))]
+        found = next((old for old in candidates if old is not None and old not in self.taken), None)
+        if found is not None:
+            self.taken.add(found)
+        if (same_size := self.by_size.get(mark.size)) and same_size[-1] in self.taken:
+            same_size.pop()
+        return found

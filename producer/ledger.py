@@ -1,0 +1,336 @@
+"""The record of every document: what is wanted, what is applied. SQLite, one row per document, one writer.
+
+The queue may lose or double anything; this file is what the service believes. Every change of it is one
+transaction, written through to the disk before a hint goes out.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater.document import Fingerprint
+from headwater.errors import DiskFull, HeadwaterError
+from headwater.messages import Embedded, Item, Lane, Outcome
+from producer.diff import Changes, Seen
+
+__all__ = ["Counts", "Due", "Ledger", "Row"]
+
+#: how long the seq of a deleted document is kept, to fence writes that were under way
+_TOMBSTONE_S = 7 * 24 * 3600
+#: tries with the same content before the next one, in seconds: 1, 2, 4 ...
+_BACKOFF_S = 1.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (
+    path BLOB PRIMARY KEY,
+    operation TEXT NOT NULL DEFAULT 'index',     -- what is wanted: index, delete
+    wanted_seq INTEGER NOT NULL,
+    applied_seq INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'waiting',       -- last outcome: waiting, indexed, partial, refused, failed, deleted
+    size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
+    content_hash TEXT,
+    chunks INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    reason TEXT,
+    lane TEXT NOT NULL DEFAULT 'bulk',
+    moved_from BLOB,                             -- old path of a rename that is to go after this one is in
+    due_at REAL NOT NULL DEFAULT 0,              -- not before (seconds since the epoch)
+    applied_at REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS due ON documents (lane DESC, wanted_seq) WHERE wanted_seq > applied_seq;
+CREATE INDEX IF NOT EXISTS recent ON documents (applied_at);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One document as people see it."""
+
+    path: bytes
+    state: str
+    chunks: int
+    reason: str | None
+    applied_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One document that waits: not before ``due_at`` (seconds since the epoch), ``size`` in bytes."""
+
+    item: Item
+    lane: Lane
+    due_at: float
+    moved_from: bytes | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Documents by state, and the chunks that the index holds for them."""
+
+    indexed: int = 0
+    partial: int = 0
+    refused: int = 0
+    failed: int = 0
+    waiting: int = 0
+    chunks: int = 0
+
+    @property
+    def documents(self) -> int:
+        return self.indexed + self.partial + self.refused + self.failed + self.waiting
+
+
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise DiskFull(f"the disk of the ledger {path} is full: free some space; nothing is lost") from None
+        raise HeadwaterError(f"the ledger {path} cannot be used ({error})") from error
+    except sqlite3.DatabaseError as error:
+        raise HeadwaterError(
+            f"the ledger {path} is damaged ({error}): delete it, and the next start reads the folder anew"
+        ) from error
+
+
+class Ledger:
+    """All access to ``ledger.sqlite3``. Not thread-safe: one thread writes; readers open their own."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        with _plain_errors(path):
+            uri = f"{path.absolute().as_uri()}{'?mode=ro' if read_only else ''}"
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+            if not read_only:
+                self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_SCHEMA}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable when it ends."""
+        with _plain_errors(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    # -- what is known ---------------------------------------------------------------------------------------
+
+    def known(self, below: bytes | None = None) -> dict[bytes, Fingerprint | None]:
+        """Fingerprint of each live document, or of those at or below one path."""
+        where, values = ("", ()) if not below else (" AND (path = ? OR (path > ? AND path < ?))", _range(below))
+        rows = self._db.execute(
+            "SELECT path, size, mtime_ns, ctime_ns, inode FROM documents WHERE operation = 'index'" + where, values
+        )
+        return {bytes(row[0]): None if row[1] is None else Fingerprint(*row[1:]) for row in rows}
+
+    def counts(self) -> Counts:
+        """Documents by state; one that is due counts as waiting."""
+        rows = self._db.execute(
+            "SELECT CASE WHEN wanted_seq > applied_seq THEN 'waiting' ELSE state END AS now, count(*), sum(chunks)"
+            " FROM documents WHERE state != 'deleted' OR wanted_seq > applied_seq GROUP BY now"
+        ).fetchall()
+        by_state = {state: number for state, number, _ in rows if state != "deleted"}
+        return Counts(chunks=sum(chunks for *_, chunks in rows), **by_state)
+
+    def indexed(self) -> tuple[int, int]:
+        """Documents and chunks that the index must at least hold."""
+        row = self._db.execute(
+            "SELECT count(*), coalesce(sum(chunks), 0) FROM documents"
+            " WHERE applied_seq = wanted_seq AND state IN ('indexed', 'partial') AND operation = 'index'"
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def rows(self, *, state: str | None = None, since: float = -1.0, limit: int = 1000) -> list[Row]:
+        """Documents in order of their last outcome, those after ``since`` (seconds since the epoch)."""
+        where, values = ("", ()) if state is None else (" AND state = ? AND wanted_seq <= applied_seq", (state,))
+        rows = self._db.execute(
+            f"SELECT path, state, chunks, reason, applied_at FROM documents WHERE applied_at > ?{where}"
+            " ORDER BY applied_at LIMIT ?",
+            (since, *values, limit),
+        )
+        return [Row(bytes(path), *rest) for path, *rest in rows]
+
+    def due(self, limit: int, attempts: int) -> list[Due]:
+        """What waits, live work first, then oldest first; the last of ``attempts`` tries is marked as final."""
+        rows = self._db.execute(
+            "SELECT path, wanted_seq, CASE WHEN operation = 'index' AND attempts + 1 >= ? THEN 'final' ELSE operation"
+            " END, lane, due_at, moved_from, coalesce(size, 0) FROM documents"
+            " WHERE wanted_seq > applied_seq ORDER BY lane DESC, wanted_seq LIMIT ?",
+            (attempts, limit),
+        )
+        return [Due(Item(bytes(path), seq, operation), *rest) for path, seq, operation, *rest in rows]
+
+    def waiting(self) -> int:
+        """How many documents are due."""
+        row = self._db.execute("SELECT count(*) FROM documents WHERE wanted_seq > applied_seq").fetchone()
+        return int(row[0])
+
+    # -- what is wanted --------------------------------------------------------------------------------------
+
+    def want(self, changes: Changes, seen: Mapping[bytes, Seen], lane: Lane) -> None:
+        """Note a set of changes: each touched document gets a new seq, higher than any before."""
+        seq = self._first_seq()
+        for old, path in changes.moved:
+            self._want_index(path, seen[path], seq, lane, moved_from=old)
+            self._want_delete(old, seq + 1, lane)
+            seq += 2
+        for path in (*changes.created, *changes.changed):
+            self._want_index(path, seen[path], seq, lane)
+            seq += 1
+        for path in changes.deleted:
+            self._want_delete(path, seq, lane)
+            seq += 1
+        self.set_meta("last_seq", str(seq))
+
+    def _first_seq(self) -> int:
+        """max(previous + 1, wall clock in microseconds).
+
+        Microseconds, not nanoseconds: Qdrant compares numbers in a range filter as 64-bit floats, which hold whole
+        numbers only up to 2**53. Nanoseconds since 1970 are beyond that (neighbours up to 256 apart compare equal).
+        """
+        return max(int(self.meta("last_seq") or 0) + 1, time.time_ns() // 1000)
+
+    def _want_index(
+        self, path: bytes, entry: Seen, seq: int, lane: Lane, moved_from: bytes | None = None
+    ) -> None:
+        stat = entry.fingerprint
+        self._db.execute(
+            "INSERT INTO documents (path, wanted_seq, size, mtime_ns, ctime_ns, inode, lane, reason, moved_from)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET operation = 'index',"
+            " wanted_seq = excluded.wanted_seq, size = excluded.size, mtime_ns = excluded.mtime_ns,"
+            " ctime_ns = excluded.ctime_ns, inode = excluded.inode, lane = excluded.lane, attempts = 0, due_at = 0,"
+            " reason = excluded.reason, moved_from = excluded.moved_from",
+            (path, seq, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, lane, entry.refusal, moved_from),
+        )
+        if entry.refusal is not None:
+            self._refuse_unread(path)
+
+    def _refuse_unread(self, path: bytes) -> None:
+        """An entry that is no file needs no worker, unless an earlier version of it is in the index."""
+        self._db.execute(
+            "UPDATE documents SET state = 'refused', applied_seq = wanted_seq, applied_at = ?"
+            " WHERE path = ? AND chunks = 0 AND state IN ('waiting', 'refused', 'deleted') AND content_hash IS NULL",
+            (time.time(), path),
+        )
+
+    def _want_delete(self, path: bytes, seq: int, lane: Lane) -> None:
+        self._db.execute(
+            "UPDATE documents SET operation = 'delete', wanted_seq = ?, lane = ?, attempts = 0, due_at = 0,"
+            " moved_from = NULL WHERE path = ?",
+            (seq, lane, path),
+        )
+
+    def want_all_again(self) -> None:
+        """Make every document due: the index or the way of cutting changed. Vectors in the index are reused."""
+        self._db.execute(
+            "UPDATE documents SET applied_seq = 0, wanted_seq = wanted_seq + 1, attempts = 0, due_at = 0,"
+            " lane = 'bulk' WHERE operation = 'index' AND (content_hash IS NOT NULL OR chunks > 0)"
+        )
+        self.set_meta("last_seq", str(self._highest_seq() + 1))
+
+    def _highest_seq(self) -> int:
+        row = self._db.execute("SELECT max(wanted_seq) FROM documents").fetchone()
+        return max(int(row[0] or 0), int(self.meta("last_seq") or 0))
+
+    def wanted_seq(self, path: bytes) -> int:
+        """The seq of the version that is wanted; 0 if the path is not known."""
+        row = self._db.execute("SELECT wanted_seq FROM documents WHERE path = ?", (path,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def raise_seq(self, seq: int) -> None:
+        """The index holds a seq as high as this one (the ledger is new or an older copy): go above it."""
+        if seq > int(self.meta("last_seq") or 0):
+            self.set_meta("last_seq", str(seq))
+
+    def look_again(self, path: bytes) -> None:
+        """Forget a document's fingerprint, so that the next look at its path finds it changed."""
+        self._db.execute("UPDATE documents SET size = NULL WHERE path = ?", (path,))
+
+    # -- what is applied -------------------------------------------------------------------------------------
+
+    def applied(self, outcome: Outcome, attempts: int) -> bool:
+        """Note an outcome. True if the document is settled; False if it is due again or the outcome is stale."""
+        row = self._db.execute(
+            "SELECT wanted_seq, attempts FROM documents WHERE path = ?", (outcome.path,)
+        ).fetchone()
+        if row is None or row[0] != outcome.seq or outcome.state in ("changed", "superseded", "vanished"):
+            return False
+        if outcome.state == "failed" and outcome.retryable and (outcome.service or row[1] + 1 < attempts):
+            self._try_later(outcome, row[1])
+            return False
+        self._settle(outcome)
+        return True
+
+    def _try_later(self, outcome: Outcome, tried: int) -> None:
+        spent = 0 if outcome.service else 1
+        self._db.execute(
+            "UPDATE documents SET attempts = attempts + ?, due_at = ?, reason = ? WHERE path = ?",
+            (spent, time.time() + _BACKOFF_S * 2 ** min(tried, 6), outcome.reason, outcome.path),
+        )
+
+    def _settle(self, outcome: Outcome) -> None:
+        stat = outcome.fingerprint
+        self._db.execute(
+            "UPDATE documents SET applied_seq = wanted_seq, state = ?, reason = ?, chunks = ?, content_hash = ?,"
+            " applied_at = ?, moved_from = NULL, attempts = CASE ? WHEN 'failed' THEN attempts + 1 ELSE 0 END"
+            " WHERE path = ?",
+            (outcome.state, outcome.reason, outcome.chunks, outcome.content_hash, time.time(), outcome.state,
+             outcome.path),
+        )  # fmt: skip
+        if stat is not None:
+            self._db.execute(
+                "UPDATE documents SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE path = ?",
+                (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, outcome.path),
+            )
+
+    def add_embedded(self, event: Embedded) -> None:
+        """Add to the totals since the index was made."""
+        for name, number in (("embedded_total", event.embedded), ("reused_total", event.reused)):
+            self.set_meta(name, str(int(self.meta(name) or 0) + number))
+
+    def new_index(self, index_id: str) -> None:
+        """The index is another one than before: its totals begin at zero, and every document is due."""
+        self.want_all_again()
+        for name, value in (("index_id", index_id), ("embedded_total", "0"), ("reused_total", "0")):
+            self.set_meta(name, value)
+
+    def drop_old_tombstones(self) -> None:
+        """Forget documents that were deleted long ago."""
+        self._db.execute(
+            "DELETE FROM documents WHERE state = 'deleted' AND wanted_seq = applied_seq AND applied_at < ?",
+            (time.time() - _TOMBSTONE_S,),
+        )
+
+    # -- small facts -----------------------------------------------------------------------------------------
+
+    def meta(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_meta(self, name: str, value: str) -> None:
+        self._db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
+        )
+
+    def set_metas(self, values: Mapping[str, str]) -> None:
+        for name, value in values.items():
+            self.set_meta(name, value)
+
+
+def _range(path: bytes) -> tuple[bytes, bytes, bytes]:
+    """Bounds of a path and everything below it ("/" is 0x2f, "0" the next byte)."""
+    return path, path + b"/", path + b"0"
+

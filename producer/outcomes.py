@@ -1,0 +1,108 @@
+"""Reads what workers report: events from a Redis stream, in batches, each exactly as often as it was sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+
+from headwater.errors import MessageError
+from headwater.messages import EVENT_FIELD, Event, event_from_wire
+
+__all__ = ["BrokerBack", "Reader", "Reported"]
+
+log = logging.getLogger(__name__)
+
+#: how long one read waits for events; below the client's socket time-out
+_BLOCK_MS = 2000
+_BATCH = 512
+_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A batch of events; ``last_id`` is the stream id to note in the same transaction as their effects."""
+
+    events: tuple[Event, ...]
+    last_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerBack:
+    """The broker answers again after it did not: hints and events may be lost."""
+
+
+class Reader(threading.Thread):
+    """A thread that hands each batch to ``deliver``."""
+
+    def __init__(
+        self, client: redis.Redis, key: str, last_id: str, deliver: Callable[[Reported | BrokerBack], None]
+    ) -> None:
+        super().__init__(name="outcomes", daemon=True)
+        self._client = client
+        self._key = key
+        self._last_id = last_id
+        self._deliver = deliver
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def acknowledge(self, last_id: str) -> None:
+        """Drop what is noted from the stream. A failure only leaves more for the next time."""
+        try:
+            self._client.xtrim(self._key, minid=last_id)
+        except redis.RedisError as error:
+            log.info("the event stream was not trimmed: %s", error)
+
+    def run(self) -> None:
+        failures = 1  # the first answer counts as "back": the stream may be a new one
+        while not self._stopping.is_set():
+            try:
+                if failures:
+                    self._check_stream()
+                batch = self._read()
+            except (redis.RedisError, OSError) as error:
+                log.info("the broker does not answer: %s", error)
+                time.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+                failures += 1
+                continue
+            if failures:
+                self._deliver(BrokerBack())
+                failures = 0
+            if batch.events:
+                self._deliver(batch)
+
+    def _check_stream(self) -> None:
+        """A stream that ends before the id we know is another stream: begin at its start."""
+        self._client.ping()
+        info = self._client.xinfo_stream(self._key) if self._client.exists(self._key) else None
+        newest = "0-0" if info is None else info["last-generated-id"].decode()
+        if _order(newest) < _order(self._last_id):
+            self._last_id = "0-0"
+
+    def _read(self) -> Reported:
+        answer = self._client.xread({self._key: self._last_id}, count=_BATCH, block=_BLOCK_MS)
+        entries = answer[0][1] if answer else []
+        if entries:
+            self._last_id = entries[-1][0].decode()
+        events = (_decode(fields) for _, fields in entries)
+        return Reported(tuple(event for event in events if event is not None), self._last_id)
+
+
+def _order(stream_id: str) -> tuple[int, int]:
+    milliseconds, _, number = stream_id.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def _decode(fields: dict[bytes, bytes]) -> Event | None:
+    try:
+        return event_from_wire(json.loads(fields[EVENT_FIELD.encode()]))
+    except (MessageError, ValueError, KeyError) as error:
+        log.warning("an event was dropped: %s", error)  # forged or foreign: the document is rung for again
+        return None

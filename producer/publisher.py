@@ -1,0 +1,125 @@
+"""Rings for what is due: at most one hint in flight per document, and a bounded window per lane."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from headwater.errors import BrokerUnavailable
+from headwater.messages import APPLY_TASK, Hint, Item, Lane, queue_name
+from producer.ledger import Due, Ledger
+
+__all__ = ["Publisher"]
+
+#: documents and bytes in one bulk hint: enough to share the cost of a message and of a flush
+_HINT_DOCUMENTS = 16
+_HINT_BYTES = 32 * 1024
+#: live documents on their way at once
+_LIVE_WINDOW = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A hint on its way; ``deadline`` in seconds of the monotonic clock."""
+
+    lane: Lane
+    deadline: float
+
+
+@dataclass
+class Publisher:
+    """Keeps in memory what is on its way; a restart rings again for whatever the ledger says is due.
+
+    ``bulk_window`` bounds the bulk hints on their way, so that live hints always find a free worker thread.
+    """
+
+    app: Celery
+    collection: str
+    bulk_window: int
+    lease_s: float
+    attempts: int
+    _in_flight: dict[bytes, _Flight] = field(default_factory=dict)
+
+    def ring(self, ledger: Ledger) -> None:
+        """Publish hints for due documents while the windows have room. Raises BrokerUnavailable."""
+        self._expire()
+        room: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": self.bulk_window}
+        for flight in {id(flight): flight for flight in self._in_flight.values()}.values():
+            room[flight.lane] -= 1
+        if max(room.values()) <= 0:
+            return
+        for hint in self._hints(self._ready(ledger, room)):
+            if room[hint.lane] > 0:
+                self._publish(hint)
+                room[hint.lane] -= 1
+
+    def landed(self, path: bytes) -> None:
+        """An outcome for this document came: it may be rung for again."""
+        self._in_flight.pop(path, None)
+
+    def forget_all(self) -> None:
+        """Whatever was on its way may be lost (a worker or the broker started anew)."""
+        self._in_flight.clear()
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for path, flight in list(self._in_flight.items()):
+            if flight.deadline <= now:
+                del self._in_flight[path]
+
+    def _ready(self, ledger: Ledger, room: dict[Lane, int]) -> Iterator[tuple[Due, tuple[Item, ...]]]:
+        """Due documents that are not on their way, each with all items that must go in one hint."""
+        now = time.time()
+        most = _LIVE_WINDOW + max(0, room["bulk"]) * _HINT_DOCUMENTS
+        due = ledger.due(len(self._in_flight) + most, self.attempts)
+        sources = {entry.moved_from: entry for entry in due if entry.moved_from is not None}
+        deletes = {entry.item.path: entry.item for entry in due if entry.item.operation == "delete"}
+        for entry in due:
+            items = self._items(entry, sources, deletes)
+            if items and entry.due_at <= now:
+                yield entry, items
+
+    def _items(
+        self, entry: Due, sources: dict[bytes | None, Due], deletes: dict[bytes, Item]
+    ) -> tuple[Item, ...]:
+        """A rename's two halves travel together; the old half never alone while the new one is due."""
+        if entry.item.operation == "delete" and entry.item.path in sources:
+            return ()
+        old = deletes.get(entry.moved_from) if entry.moved_from is not None else None
+        items = (entry.item,) if old is None else (entry.item, old)
+        return () if any(item.path in self._in_flight for item in items) else items
+
+    def _hints(self, ready: Iterable[tuple[Due, tuple[Item, ...]]]) -> Iterator[Hint]:
+        """Live documents one by one; bulk documents in groups."""
+        group: list[Item] = []
+        size = 0
+        for entry, items in ready:
+            if entry.lane == "live":
+                yield Hint(items, "live")
+                continue
+            if group and (len(group) + len(items) > _HINT_DOCUMENTS or size + entry.size > _HINT_BYTES):
+                yield Hint(tuple(group), "bulk")
+                group, size = [], 0
+            group += items
+            size += entry.size
+        if group:
+            yield Hint(tuple(group), "bulk")
+
+    def _publish(self, hint: Hint) -> None:
+        deadline = time.monotonic() + self.lease_s
+        try:
+            self.app.send_task(
+                APPLY_TASK, args=[hint.to_wire()], queue=queue_name(self.collection, hint.lane), retry=False
+            )
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
+        flight = _Flight(hint.lane, deadline)
+        for item in hint.items:
+            self._in_flight[item.path] = flight
+
+    def _where(self) -> str:
+        return str(self.app.connection().as_uri())

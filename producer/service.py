@@ -1,0 +1,327 @@
+"""The producer: one loop that owns the ledger. Threads only put things into its inbox.
+
+Reads top to bottom: subscribe, scan, then take each event as it comes and ring for what is due.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from headwater.broker import make_app, make_client
+from headwater.document import Fingerprint
+from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
+from headwater.messages import Embedded, Hello, Lane, Outcome, events_key
+from headwater.settings import Settings
+from headwater.state import Layout, Lock
+from producer.diff import Changes, Seen, diff
+from producer.ledger import Ledger
+from producer.outcomes import BrokerBack, Reader, Reported
+from producer.publisher import Publisher
+from producer.rules import IGNORE_FILES, Rules
+from producer.scanner import Scanner
+from producer.watcher import Dirty, Watcher, watch_count
+
+__all__ = ["Producer"]
+
+log = logging.getLogger(__name__)
+
+#: a set of changes up to this size is live work; a larger one is bulk work
+_LIVE_CHANGES = 256
+#: full scan this often while some directories go unwatched
+_UNWATCHED_RESCAN_S = 10.0
+#: seconds between attempts to reach a broker that does not answer
+_BROKER_RETRY_S = 0.5
+#: how long ``once`` puts up with a service that cannot write (disk full, index away)
+_TROUBLE_S = 15.0
+_TICK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Asks the loop to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Crash:
+    """A thread has died: the loop must not go on half deaf."""
+
+    error: BaseException
+
+
+_Message = Dirty | Reported | BrokerBack | _Stop | _Crash
+
+
+class Producer:
+    """Follows one folder. ``run`` blocks until ``stop`` is called, or with ``once`` until the index is in step."""
+
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        self._settings = settings
+        self._root = settings.required_folder()
+        self._lock = Lock(layout, "producer").acquire(wait_s=10)
+        self._ledger = Ledger(layout.ledger)
+        rules = Rules(
+            os.fsencode(self._root),
+            settings.include,
+            settings.exclude,
+            frozenset({os.fsencode(layout.root)}),
+        )
+        self._scanner = Scanner(os.fsencode(self._root), rules)
+        self._watcher = Watcher(self._root, settings.debounce_ms, settings.debounce_max_ms)
+        app = make_app(settings)
+        self._publisher = Publisher(
+            app, settings.collection, settings.bulk_window, settings.lease_s, settings.attempts
+        )
+        self._inbox: queue.Queue[_Message] = queue.Queue()
+        key = events_key(settings.collection)
+        last_id = self._ledger.meta("last_event") or "0-0"
+        self._reader = Reader(make_client(settings), key, last_id, self._inbox.put)
+        self._reasons: dict[str, str] = {}
+        self._greeted = False
+        self._trouble_since: float | None = None
+        self._ring_at = 0.0
+        self._rescan_at = 0.0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the loop soon; safe to call from a signal handler or another thread."""
+        self._inbox.put(_Stop())
+
+    def run(self, *, once: bool = False) -> None:
+        """Raises HeadwaterError with ``once`` if the index cannot be brought in step."""
+        self._ledger.set_metas({"scanned": "0", "folder": str(self._root)})
+        try:
+            self._begin()
+            while not self._stopped:
+                self._take(self._next())
+                self._keep_up()
+                if once and self._finished():
+                    return
+        finally:
+            self._end()
+
+    # -- begin and end ---------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._check_pipeline()
+        self._ledger.drop_old_tombstones()
+        self._subscribe()
+        self._reader.start()
+        self._scan("the start")
+
+    def _subscribe(self) -> None:
+        try:
+            self._watcher.start()
+        except OSError as error:
+            self._note("watch", f"the folder cannot be watched ({error.strerror}): it is scanned every "
+                       f"{_UNWATCHED_RESCAN_S:.0f} s; raise fs.inotify.max_user_watches")  # fmt: skip
+        threading.Thread(target=self._watch, name="watcher", daemon=True).start()
+
+    def _watch(self) -> None:
+        try:
+            for dirty in self._watcher.changes():
+                self._inbox.put(dirty)
+        except BaseException as error:
+            self._inbox.put(_Crash(error))
+            raise
+
+    def _end(self) -> None:
+        self._watcher.stop()
+        self._reader.stop()
+        self._ledger.close()
+        self._lock.release()
+
+    def _check_pipeline(self) -> None:
+        """Other settings of cutting or another version of it: every document is due."""
+        fingerprint = self._settings.pipeline_fingerprint()
+        with self._ledger.transaction():
+            if (self._ledger.meta("pipeline") or fingerprint) != fingerprint:
+                self._ledger.want_all_again()
+            self._ledger.set_meta("pipeline", fingerprint)
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def _next(self) -> _Message | None:
+        try:
+            return self._inbox.get(timeout=_TICK_S)
+        except queue.Empty:
+            return None
+
+    def _take(self, message: _Message | None) -> None:
+        match message:
+            case Dirty(rescan=str(reason)):
+                self._scan(reason)
+            case Dirty():
+                self._look(message.paths)
+            case Reported():
+                self._note_events(message)
+            case BrokerBack():
+                self._publisher.forget_all()
+            case _Stop():
+                self._stopped = True
+            case _Crash():
+                raise message.error
+
+    def _keep_up(self) -> None:
+        if time.monotonic() >= self._rescan_at:
+            self._scan("the timer")
+        if time.monotonic() >= self._ring_at:
+            self._ring()
+
+    def _ring(self) -> None:
+        try:
+            self._publisher.ring(self._ledger)
+            self._note("broker", None)
+        except BrokerUnavailable as error:
+            self._note("broker", str(error))
+            self._ring_at = time.monotonic() + _BROKER_RETRY_S
+
+    def _finished(self) -> bool:
+        """In step, and a worker has told that the index is the one we know."""
+        self._give_up_if_hopeless()
+        quiet = self._inbox.empty() and self._watcher.quiet
+        return self._greeted and quiet and self._ledger.meta("scanned") == "1" and not self._ledger.waiting()
+
+    def _give_up_if_hopeless(self) -> None:
+        if self._trouble_since is not None and time.monotonic() - self._trouble_since > _TROUBLE_S:
+            raise HeadwaterError(self._reasons["service"])
+        if "folder" in self._reasons:
+            raise FolderError(self._reasons["folder"])
+
+    # -- folder -> ledger ------------------------------------------------------------------------------------
+
+    def _scan(self, reason: str) -> None:
+        """Compare the whole folder with the ledger. A folder that cannot be read deletes nothing."""
+        log.info("scan: %s", reason)
+        self._rescan_at = time.monotonic() + self._settings.rescan_s
+        try:
+            seen = self._scanner.scan()
+        except FolderError as error:
+            self._note("folder", str(error))
+            self._rescan_at = time.monotonic() + 2.0
+            return
+        self._note("folder", None)
+        known = self._ledger.known()
+        self._want(diff(self._open_only(known, seen), seen), seen, found_by="scan")
+        self._check_watches()
+        self._ledger.set_meta("scanned", "1")
+
+    def _look(self, paths: frozenset[bytes]) -> None:
+        """Compare dirty paths, and what is below them, with the ledger."""
+        if any(os.path.basename(path) in IGNORE_FILES for path in paths):
+            self._scan("the ignore rules changed")
+            return
+        if not os.path.isdir(self._root):
+            self._scan("the folder is gone")
+            return
+        seen: dict[bytes, Seen] = {}
+        known = {}
+        for path in _topmost(paths):
+            seen |= self._scanner.look(path)
+            known |= self._ledger.known(below=path)
+        self._want(diff(self._open_only(known, seen), seen), seen, found_by="watch")
+
+    def _open_only(
+        self, known: dict[bytes, Fingerprint | None], seen: dict[bytes, Seen]
+    ) -> dict[bytes, Fingerprint | None]:
+        """Without the documents below directories that cannot be listed now: unseen is not gone."""
+        closed = tuple(directory + b"/" if directory else b"" for directory in self._scanner.closed)
+        if not closed:
+            return known
+        return {path: mark for path, mark in known.items() if path in seen or not path.startswith(closed)}
+
+    def _want(self, changes: Changes, seen: dict[bytes, Seen], found_by: Literal["scan", "watch"]) -> None:
+        if not len(changes):
+            return
+        lane: Lane = "live" if found_by == "watch" and len(changes) <= _LIVE_CHANGES else "bulk"
+        with self._ledger.transaction():
+            self._ledger.want(changes, seen, lane)
+
+    def _check_watches(self) -> None:
+        watches = watch_count()
+        missing = 0 if watches is None else self._scanner.directories - watches
+        if missing <= 0:
+            self._note("watch", None)
+            return
+        self._rescan_at = time.monotonic() + _UNWATCHED_RESCAN_S
+        self._note(
+            "watch",
+            f"{missing} of {self._scanner.directories} directories are not watched and are scanned every "
+            f"{_UNWATCHED_RESCAN_S:.0f} s: raise fs.inotify.max_user_watches",
+        )
+
+    # -- workers -> ledger -----------------------------------------------------------------------------------
+
+    def _note_events(self, reported: Reported) -> None:
+        again: set[bytes] = set()
+        with self._ledger.transaction():
+            for event in reported.events:
+                match event:
+                    case Outcome():
+                        again |= self._note_outcome(event)
+                    case Embedded():
+                        self._ledger.add_embedded(event)
+                    case Hello():
+                        self._greet(event)
+            self._ledger.set_meta("last_event", reported.last_id)
+        self._reader.acknowledge(reported.last_id)
+        if again:
+            self._look(frozenset(again))
+
+    def _note_outcome(self, outcome: Outcome) -> set[bytes]:
+        """Returns the path if it must be looked at again."""
+        self._publisher.landed(outcome.path)
+        self._ledger.applied(outcome, self._settings.attempts)
+        self._note("service", outcome.reason if outcome.service else None)
+        if outcome.service:
+            self._trouble_since = self._trouble_since or time.monotonic()
+        else:
+            self._trouble_since = None
+        if outcome.state == "superseded" and outcome.index_seq > self._ledger.wanted_seq(outcome.path):
+            self._ledger.raise_seq(outcome.index_seq)
+        elif outcome.state not in ("vanished", "changed"):
+            return set()
+        self._ledger.look_again(outcome.path)
+        return {outcome.path}
+
+    def _greet(self, hello: Hello) -> None:
+        """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
+        self._publisher.forget_all()
+        self._greeted = True
+        documents, chunks = self._ledger.indexed()
+        if self._ledger.meta("index_id") != hello.index_id:
+            self._ledger.new_index(hello.index_id)
+        elif hello.documents < documents or hello.chunks < chunks:
+            log.warning(
+                "the index holds %d documents and %d chunks where the ledger has %d and %d: all are read again",
+                hello.documents, hello.chunks, documents, chunks,
+            )  # fmt: skip
+            self._ledger.want_all_again()
+
+    # -- what people see -------------------------------------------------------------------------------------
+
+    def _note(self, part: str, reason: str | None) -> None:
+        """Keep or clear the reason why a part of the service is degraded."""
+        if self._reasons.get(part) == reason:
+            return
+        if reason is None:
+            self._reasons.pop(part, None)
+        else:
+            log.warning("%s", reason)
+            self._reasons[part] = reason
+        self._ledger.set_meta("reasons", json.dumps(list(self._reasons.values())))
+
+
+def _topmost(paths: frozenset[bytes]) -> list[bytes]:
+    """The paths without those that lie below another one of them."""
+    kept: list[bytes] = []
+    for path in sorted(paths):
+        if not (kept and (kept[-1] == b"" or path.startswith(kept[-1] + b"/"))):
+            kept.append(path)
+    return kept

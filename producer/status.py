@@ -1,0 +1,105 @@
+"""What ``headwater status`` says, read from the ledger: also while no service runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from headwater.document import path_to_text
+from headwater.state import Layout
+from producer.ledger import Ledger, Row
+
+__all__ = ["Observer", "forget_step", "read_status"]
+
+
+def forget_step(layout: Layout) -> None:
+    """A service begins: it is not in step before it has looked. Raises HeadwaterError if the ledger is unusable."""
+    ledger = Ledger(layout.ledger)
+    try:
+        ledger.set_meta("scanned", "0")
+    finally:
+        ledger.close()
+
+
+class Observer:
+    """Reads a running service's progress from its ledger, which other processes write."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._ledger = Ledger(layout.ledger, read_only=True)
+        self._since = time.time()
+
+    def status(self) -> dict[str, Any]:
+        """As ``read_status``."""
+        return _status(self._ledger, self._layout, running=True)
+
+    def changes(self) -> list[Row]:
+        """Documents that were settled since the last call."""
+        rows = self._ledger.rows(since=self._since)
+        if rows:
+            self._since = rows[-1].applied_at
+        return rows
+
+    def close(self) -> None:
+        self._ledger.close()
+
+
+def read_status(layout: Layout, *, running: bool) -> dict[str, Any]:
+    """The status as one JSON-able object.
+
+    ``in_step`` (bool), ``documents`` (numbers by state), ``chunks``, ``embedded_texts_total`` and
+    ``reused_texts_total`` (since the index was made), ``health`` (ok, degraded, failing), ``reasons`` (list of
+    sentences), ``running`` (bool), ``folder``, ``state_dir``.
+    """
+    if not layout.ledger.exists():
+        return _empty(layout)
+    ledger = Ledger(layout.ledger, read_only=True)
+    try:
+        return _status(ledger, layout, running=running)
+    finally:
+        ledger.close()
+
+
+def _status(ledger: Ledger, layout: Layout, *, running: bool) -> dict[str, Any]:
+    counts = ledger.counts()
+    reasons = list(json.loads(ledger.meta("reasons") or "[]")) if running else []
+    failing = bool(reasons)
+    if counts.failed:
+        first = ledger.rows(state="failed", limit=1)[0]
+        reasons.append(f"{counts.failed} documents failed, such as {path_to_text(first.path)}: {first.reason}")
+    return {
+        "in_step": ledger.meta("scanned") == "1" and counts.waiting == 0 and not ledger.waiting(),
+        "documents": {
+            "indexed": counts.indexed,
+            "partial": counts.partial,
+            "refused": counts.refused,
+            "failed": counts.failed,
+            "waiting": counts.waiting,
+        },
+        "chunks": counts.chunks,
+        "embedded_texts_total": int(ledger.meta("embedded_total") or 0),
+        "reused_texts_total": int(ledger.meta("reused_total") or 0),
+        "health": "failing" if failing and counts.waiting else "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "running": running,
+        "folder": ledger.meta("folder"),
+        "state_dir": str(layout.root),
+    }
+
+
+def _empty(layout: Layout) -> dict[str, Any]:
+    documents = dict.fromkeys(("indexed", "partial", "refused", "failed", "waiting"), 0)
+    return {
+        "in_step": False,
+        "documents": documents,
+        "chunks": 0,
+        "embedded_texts_total": 0,
+        "reused_texts_total": 0,
+        "health": "ok",
+        "reasons": ["nothing is indexed yet: run 'headwater up FOLDER'"],
+        "running": False,
+        "folder": None,
+        "state_dir": str(layout.root),
+    }
+

@@ -1,0 +1,227 @@
+"""The folder's changes as they happen: a generator of sets of dirty paths.
+
+Watching is only a hint (scanning is the truth), so the handler does nothing but a dict write, a path is settled
+when no event came for a moment, and whatever may have lost an event asks for a scan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+__all__ = ["Dirty", "Watcher"]
+
+_EVENTS: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
+#: more dirty paths than this at once are forgotten for one scan: a storm must not fill memory
+_MOST_DIRTY = 50_000
+#: a new directory is looked at again after this long: files may have come in before its watch stood
+_SECOND_LOOK_S = 0.5
+#: how often the watch itself is examined
+_EXAMINE_S = 1.0
+#: pause between two looks at the marks, so that a stream of events does not keep a core busy
+_BREATH_S = 0.003
+
+
+@dataclass(frozen=True, slots=True)
+class Dirty:
+    """Paths (relative, bytes) that may have changed. ``rescan`` says why only a scan will do, or is None."""
+
+    paths: frozenset[bytes]
+    rescan: str | None = None
+
+
+@dataclass
+class _Marks(FileSystemEventHandler):
+    """Path -> (first, last) time of its events, in seconds of the monotonic clock."""
+
+    times: dict[bytes, tuple[float, float]] = field(default_factory=dict)
+    new_directories: dict[bytes, float] = field(default_factory=dict)
+    wake: threading.Event = field(default_factory=threading.Event)
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        now = time.monotonic()
+        for name in (event.src_path, event.dest_path):
+            if name:
+                path = os.fsencode(name)
+                first, _ = self.times.get(path, (now, now))
+                self.times[path] = (first, now)
+                if event.is_directory:
+                    self.new_directories[path] = now + _SECOND_LOOK_S
+        self.wake.set()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _Overflow(logging.Handler):
+    """watchdog tells of a lost event only in its log: this handler turns that line into a flag."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.seen = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage().lower()
+        self.seen = self.seen or "overflow" in message or "unable to rebuild" in message
+
+
+class Watcher:
+    """Watches one folder with all below it. Subscribe (``start``) before the first scan."""
+
+    def __init__(self, root: Path, debounce_ms: int, debounce_max_ms: int) -> None:
+        self._root = root
+        self._prefix = os.fsencode(root) + b"/"
+        self._debounce_s = debounce_ms / 1000
+        self._debounce_max_s = debounce_max_ms / 1000
+        self._marks = _Marks()
+        self._overflow = _Overflow()
+        self._observer: BaseObserver | None = None
+        self._identity: tuple[int, int] | None = None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Subscribe. Raises OSError if the folder is not there or cannot be watched at all."""
+        self._identity = self._stat()
+        logging.getLogger("watchdog").addHandler(self._overflow)
+        self._observer = Observer()
+        self._observer.schedule(self._marks, str(self._root), recursive=True, event_filter=_EVENTS)
+        self._observer.start()
+
+    def stop(self) -> None:
+        """Unsubscribe; ``changes`` then ends."""
+        self._stopping.set()
+        self._marks.wake.set()
+        self._unsubscribe()
+
+    def _unsubscribe(self) -> None:
+        logging.getLogger("watchdog").removeHandler(self._overflow)
+        if self._observer is not None:
+            with contextlib.suppress(RuntimeError):  # join of an observer that never started
+                self._observer.stop()
+                self._observer.join(timeout=5)
+            self._observer = None
+
+    @property
+    def quiet(self) -> bool:
+        """No event waits to be handed out."""
+        return not self._marks.times
+
+    def changes(self) -> Iterator[Dirty]:
+        """Blocks until paths have settled, and yields them; ends after ``stop``."""
+        examine_at = time.monotonic() + _EXAMINE_S
+        while not self._stopping.is_set():
+            self._marks.wake.wait(self._wait_s(examine_at))
+            self._marks.wake.clear()
+            time.sleep(_BREATH_S)
+            if (settled := self._settled()) is not None:
+                yield settled
+            if time.monotonic() >= examine_at:
+                examine_at = time.monotonic() + _EXAMINE_S
+                if (reason := self._lost()) is not None:
+                    yield Dirty(frozenset(), rescan=reason)
+
+    def _wait_s(self, examine_at: float) -> float:
+        """Until the first marked path settles, or the next examination."""
+        now = time.monotonic()
+        due = [examine_at, *self._marks.new_directories.copy().values()]
+        due += [self._due(mark) for mark in self._marks.times.copy().values()]
+        return max(0.001, min(due) - now)
+
+    def _due(self, mark: tuple[float, float]) -> float:
+        first, last = mark
+        return min(last + self._debounce_s, first + self._debounce_max_s)
+
+    def _settled(self) -> Dirty | None:
+        now = time.monotonic()
+        if len(self._marks.times) > _MOST_DIRTY:
+            self._marks.times.clear()
+            self._marks.new_directories.clear()
+            return Dirty(frozenset(), rescan="a storm of events")
+        ready = [path for path, mark in self._marks.times.copy().items() if self._due(mark) <= now]
+        for path in ready:
+            self._marks.times.pop(path, None)
+        again = [path for path, due in self._marks.new_directories.copy().items() if due <= now]
+        for path in again:
+            self._marks.new_directories.pop(path, None)
+        found = frozenset(self._relative(path) for path in (*ready, *again))
+        return Dirty(found) if found else None
+
+    def _relative(self, path: bytes) -> bytes:
+        return path.removeprefix(self._prefix) if path.startswith(self._prefix) else b""
+
+    def _lost(self) -> str | None:
+        """Why events may have been lost since the last look, after watching anew where that is needed."""
+        if self._overflow.seen:
+            self._overflow.seen = False
+            return "the kernel's event queue overflowed"
+        identity = self._stat()
+        if identity != self._identity:
+            return self._watch_again("the folder was replaced") if identity else None
+        if self._observer is None or not self._alive(self._observer):
+            return self._watch_again("the watch was lost")
+        return None
+
+    def _alive(self, observer: BaseObserver) -> bool:
+        return observer.is_alive() and all(emitter.is_alive() for emitter in observer.emitters)
+
+    def _watch_again(self, reason: str) -> str | None:
+        self._unsubscribe()
+        try:
+            self.start()
+        except OSError:
+            return None  # not back yet: the next examination tries again
+        return reason
+
+    def _stat(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._root)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def watch_count() -> int | None:
+    """How many inotify watches this process holds (proc(5), fdinfo); None where that cannot be known."""
+    try:
+        names = os.listdir("/proc/self/fdinfo")
+    except OSError:
+        return None
+    return sum(_watches(f"/proc/self/fdinfo/{name}") for name in names)
+
+
+def _watches(path: str) -> int:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return sum(line.startswith("inotify") for line in file)
+    except OSError:
+        return 0

@@ -1,0 +1,29 @@
+"""The Celery app of the worker: ``celery -A worker.app worker``. (``headwater work`` adds the query API.)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.signals import worker_init, worker_shutdown
+
+from headwater.broker import make_app
+from headwater.settings import Settings
+from worker.runtime import Runtime
+from worker.tasks import register
+
+__all__ = ["app"]
+
+_settings = Settings.load()
+_runtime = Runtime(_settings)
+app = make_app(_settings)
+register(app, _runtime.parts)
+
+
+@worker_init.connect(weak=False)
+def _start(**_: Any) -> None:
+    _runtime.start()
+
+
+@worker_shutdown.connect(weak=False)
+def _close(**_: Any) -> None:
+    _runtime.close()

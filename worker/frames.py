@@ -1,0 +1,32 @@
+"""Frames over pipes between the worker and its extraction children: a JSON header and raw bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, BinaryIO
+
+__all__ = ["read_frame", "write_frame"]
+
+_SIZES = struct.Struct("!II")
+
+
+def write_frame(stream: BinaryIO, header: dict[str, Any], body: bytes = b"") -> None:
+    """Write one frame and flush. Raises OSError if the other side is gone."""
+    encoded = json.dumps(header).encode("ascii")
+    stream.write(_SIZES.pack(len(encoded), len(body)))
+    stream.write(encoded)
+    stream.write(body)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """Read one frame; None at the end of the stream, also in the middle of a frame."""
+    sizes = stream.read(_SIZES.size)
+    if len(sizes) < _SIZES.size:
+        return None
+    header_size, body_size = _SIZES.unpack(sizes)
+    header, body = stream.read(header_size), stream.read(body_size)
+    if len(header) < header_size or len(body) < body_size:
+        return None
+    return json.loads(header), body

@@ -1,0 +1,287 @@
+"""From a hint to its outcomes: read, hash, extract and chunk, look up, embed what is new, write, flush.
+
+The documents of a hint go through each step together, so that they share one embedding call and one flush. Each
+document ends in exactly one outcome, and none can spoil another's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.document import content_hash, document_id, path_to_text
+from headwater.errors import DiskFull, IndexUnavailable, ModelError
+from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
+from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
+from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
+from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
+
+__all__ = ["Embed", "Extractor", "Pipeline"]
+
+log = logging.getLogger(__name__)
+Vector = NDArray[np.float32]
+
+#: new texts of one document that are embedded before they are written: what a crash can cost
+_SLICE = 256
+
+#: texts and lane -> unit vectors [n, dimension] and the number of texts that the model saw
+Embed = Callable[[Sequence[str], Lane], tuple[Vector, int]]
+
+
+class Extractor(Protocol):
+    """Bytes -> chunks. Raises ExtractionRefused or ExtractionFailed."""
+
+    def extract(self, name: str, data: bytes) -> Extraction: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A document that has been read and is to be written."""
+
+    item: Item
+    source: Source
+    content_hash: str
+    held: DocumentState | None
+    extraction: Extraction
+
+
+class Pipeline:
+    """Applies hints. Safe to call from several threads: one document is only ever in one of them."""
+
+    def __init__(
+        self,
+        *,
+        root: bytes,
+        index: VectorIndex,
+        embed: Embed,
+        encode_sparse: Callable[[str], Sparse],
+        extractor: Extractor,
+        pipeline_fingerprint: str,
+        max_file_bytes: int,
+        check_space: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._root = root
+        self._index = index
+        self._embed = embed
+        self._encode_sparse = encode_sparse
+        self._extractor = extractor
+        self._fingerprint = pipeline_fingerprint
+        self._max_file_bytes = max_file_bytes
+        self._check_space = check_space
+        self._busy: set[bytes] = set()
+        self._freed = threading.Condition()
+
+    def apply(self, hint: Hint) -> list[Event]:
+        """Work through a hint. Every outcome is durable when this returns."""
+        with self._held({item.path for item in hint.items}):
+            outcomes, reused = self._apply(hint)
+        events: list[Event] = [Embedded(0, reused)] if reused else []
+        return [*events, *outcomes]
+
+    def _apply(self, hint: Hint) -> tuple[list[Outcome], int]:
+        try:
+            self._check_space()
+            outcomes, reused = self._index_and_delete(hint)
+            self._index.flush()
+        except (IndexUnavailable, DiskFull) as error:
+            return [_service_failure(item, error) for item in hint.items], 0
+        return outcomes, reused
+
+    def _index_and_delete(self, hint: Hint) -> tuple[list[Outcome], int]:
+        outcomes: list[Outcome] = []
+        reads: list[_Read] = []
+        for item in hint.items:
+            if item.operation != "delete":
+                result = self._guarded(item, self._read)
+                (reads if isinstance(result, _Read) else outcomes).append(result)  # type: ignore[arg-type]  # by class
+        written, reused = self._write(reads, hint.lane)
+        outcomes += written
+        outcomes += [self._delete(item) for item in hint.items if item.operation == "delete"]
+        return outcomes, reused
+
+    @contextmanager
+    def _held(self, paths: set[bytes]) -> Iterator[None]:
+        """These documents are ours alone: a hint that came twice waits here, and then finds its work done."""
+        with self._freed:
+            self._freed.wait_for(lambda: self._busy.isdisjoint(paths))
+            self._busy |= paths
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._busy -= paths
+                self._freed.notify_all()
+
+    # -- read and extract ------------------------------------------------------------------------------------
+
+    def _guarded(self, item: Item, step: Callable[[Item], _Read | Outcome]) -> _Read | Outcome:
+        """One document's trouble becomes its outcome."""
+        try:
+            return step(item)
+        except SourceGone:
+            return Outcome(item.path, item.seq, "vanished")
+        except (SourceRefused, ExtractionRefused) as refusal:
+            return self._refused(item, str(refusal))
+        except (SourceUnreadable, ExtractionFailed) as failure:
+            return self._failed(item, str(failure))
+
+    def _read(self, item: Item) -> _Read | Outcome:
+        source = read_source(self._root, item.path, self._max_file_bytes)
+        digest = content_hash(source.data)
+        held = self._index.document_state(document_id(item.path))
+        if held is not None and held.highest_seq >= item.seq and (done := _already(item, source, digest, held)):
+            return done
+        try:
+            extraction = self._extractor.extract(path_to_text(item.path), source.data)
+        except ExtractionRefused as refusal:
+            outcome = self._refused(item, str(refusal))
+            return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)
+        except ExtractionFailed as failure:
+            outcome = self._failed(item, str(failure))
+            return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)
+        return _Read(item, source, digest, held, extraction)
+
+    def _refused(self, item: Item, reason: str) -> Outcome:
+        """Nothing of an earlier version stays in the index."""
+        self._index.delete(document_id(item.path), item.seq)
+        return Outcome(item.path, item.seq, "refused", reason=reason)
+
+    def _failed(self, item: Item, reason: str) -> Outcome:
+        """An earlier version stays as long as another try is left."""
+        if item.operation == "final":
+            self._index.delete(document_id(item.path), item.seq)
+        held = self._index.document_state(document_id(item.path))
+        chunks = 0 if held is None else held.chunks
+        return Outcome(item.path, item.seq, "failed", reason=reason, chunks=chunks, retryable=True)
+
+    # -- embed and write -------------------------------------------------------------------------------------
+
+    def _write(self, reads: Sequence[_Read], lane: Lane) -> tuple[list[Outcome], int]:
+        """Vectors that the index has are fetched first, all of them: writing may take their points away."""
+        hashes = [chunk.text_hash for read in reads for chunk in read.extraction.chunks]
+        vectors = self._index.vectors(hashes)
+        outcomes: list[Outcome] = []
+        fresh = 0
+        groups = _groups(reads, vectors)
+        for group in groups:
+            done, embedded = self._write_group(group, vectors, lane)
+            outcomes += done
+            fresh += embedded
+        return outcomes, max(0, len(hashes) - fresh)
+
+    def _write_group(
+        self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane
+    ) -> tuple[list[Outcome], int]:
+        try:
+            fresh = self._fill_in(group, vectors, lane)
+            return [self._write_one(read, vectors) for read in group], fresh
+        except (ModelError, ValueError) as error:
+            log.warning("a batch could not be embedded: %s", error)
+            return [self._failed(read.item, str(error)) for read in group], 0
+
+    def _fill_in(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> int:
+        """Embed the missing texts; a long document's are written as they come, so that a crash costs few of them."""
+        missing = _missing(group, vectors)
+        fresh = 0
+        for first in range(0, len(missing), _SLICE):
+            part = missing[first : first + _SLICE]
+            rows, embedded = self._embed([chunk.text for chunk in part], lane)
+            vectors.update(zip((chunk.text_hash for chunk in part), rows, strict=True))
+            fresh += embedded
+            if first + _SLICE < len(missing):
+                self._check_space()
+                self._index.stage(self._document(group[0], part, vectors))
+        return fresh
+
+    def _write_one(self, read: _Read, vectors: dict[str, Vector]) -> Outcome:
+        self._index.apply(self._document(read, read.extraction.chunks, vectors))
+        chunks, partial = len(read.extraction.chunks), read.extraction.partial
+        return _outcome(read.item, read.source, read.content_hash, chunks, partial)
+
+    def _document(self, read: _Read, chunks: Sequence[Chunk], vectors: dict[str, Vector]) -> DocumentWrite:
+        modified = read.source.fingerprint.mtime_ns
+        dense = [vectors[chunk.text_hash] for chunk in chunks]
+        return DocumentWrite(
+            document_id=document_id(read.item.path),
+            path=path_to_text(read.item.path),
+            seq=read.item.seq,
+            content_hash=read.content_hash,
+            pipeline=self._fingerprint,
+            kind=read.extraction.kind,
+            modified_at=_rfc3339(modified),
+            size=len(read.source.data),
+            chunks=chunks,
+            dense=np.stack(dense) if dense else np.zeros((0, self._dimension()), np.float32),
+            sparse=[self._encode_sparse(chunk.text) for chunk in chunks],
+            title=read.extraction.title,
+            metadata=read.extraction.metadata,
+            partial=read.extraction.partial,
+            total_chunks=len(read.extraction.chunks),
+        )
+
+    def _dimension(self) -> int:
+        return self._embed((), "bulk")[0].shape[1]
+
+    # -- delete ----------------------------------------------------------------------------------------------
+
+    def _delete(self, item: Item) -> Outcome:
+        document = document_id(item.path)
+        self._index.delete(document, item.seq)
+        left = self._index.document_state(document)
+        if left is not None:
+            return Outcome(item.path, item.seq, "superseded", index_seq=left.highest_seq)
+        return Outcome(item.path, item.seq, "deleted")
+
+
+def _already(item: Item, source: Source, digest: str, held: DocumentState) -> Outcome | None:
+    """What to say when the index holds this seq or a higher one; None if an interrupted write is to be finished."""
+    if held.highest_seq > item.seq:
+        return Outcome(item.path, item.seq, "superseded", index_seq=held.highest_seq)
+    if held.newest_hashes != {digest}:
+        return Outcome(item.path, item.seq, "changed")
+    if held.seq == item.seq:
+        return _outcome(item, source, digest, held.chunks, held.partial)
+    return None
+
+
+def _outcome(item: Item, source: Source, digest: str, chunks: int, partial: str | None) -> Outcome:
+    return Outcome(
+        item.path,
+        item.seq,
+        "indexed" if partial is None else "partial",
+        reason=partial,
+        fingerprint=source.fingerprint,
+        content_hash=digest,
+        chunks=chunks,
+    )
+
+
+def _service_failure(item: Item, error: Exception) -> Outcome:
+    return Outcome(item.path, item.seq, "failed", reason=str(error), retryable=True, service=True)
+
+
+def _missing(group: Sequence[_Read], vectors: dict[str, Vector]) -> list[Chunk]:
+    """One chunk for each text without a vector."""
+    chunks = (chunk for read in group for chunk in read.extraction.chunks)
+    return list({chunk.text_hash: chunk for chunk in chunks if chunk.text_hash not in vectors}.values())
+
+
+def _groups(reads: Sequence[_Read], vectors: dict[str, Vector]) -> list[list[_Read]]:
+    """Short documents share embedding calls; a long one has its own."""
+    long = [read for read in reads if len(_missing([read], vectors)) > _SLICE]
+    short = [read for read in reads if read not in long]
+    return [*([short] if short else []), *([read] for read in long)]
+
+
+def _rfc3339(mtime_ns: int) -> str:
+    """Modification time in UTC with microseconds; times outside of what a calendar holds are clamped."""
+    seconds = min(max(mtime_ns / 1e9, 0.0), 253_402_300_799.0)
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,140 @@
+"""What one worker process holds: the index, the model, the extraction children and, if asked, the query API."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from headwater.api import ApiServer, make_api
+from headwater.batcher import Batcher
+from headwater.broker import make_client
+from headwater.embedder import Embedder, load_embedder
+from headwater.errors import FolderError, IndexUnavailable
+from headwater.index import Manifest, VectorIndex, open_index
+from headwater.lexical import Bm25Encoder
+from headwater.messages import Hello, events_key
+from headwater.query import LocalEngine, query_embedding
+from headwater.settings import Settings
+from headwater.state import Layout, Lock, Service, check_free_space, find_layout
+from worker.pipeline import Pipeline
+from worker.reporter import Reporter
+from worker.sandboxes import SandboxPool
+
+__all__ = ["Runtime"]
+
+log = logging.getLogger(__name__)
+
+#: a worker that is ending may hold the lock and the shard for a moment
+_LOCK_WAIT_S = 20.0
+
+
+class Runtime:
+    """``start`` in the main thread before any task runs; ``close`` after the last one has ended."""
+
+    def __init__(self, settings: Settings, *, status: Callable[[], dict[str, Any]] | None = None) -> None:
+        self._settings = settings
+        self._status = status or (lambda: {"running": True})
+        self._layout: Layout | None = None if settings.qdrant_url else find_layout(settings).create()
+        self._engine: Future[LocalEngine] = Future()
+        self._closers: list[Callable[[], object]] = []
+        self.pipeline: Pipeline | None = None
+        self.reporter = Reporter(make_client(settings), events_key(settings.collection))
+
+    def start(self, *, serve: bool = False) -> None:
+        """Open everything. Raises HeadwaterError with one sentence if a part cannot be had."""
+        settings = self._settings
+        root = os.fsencode(self._folder())
+        self._lock()
+        index = open_index(settings, self._layout)
+        self._closers.append(index.close)
+        greeted = self._open_early(index)
+        if serve:
+            self._serve(index)
+        embedder = load_embedder(settings)
+        manifest = index.ensure_schema(embedder.name, embedder.dimension)
+        batcher = Batcher(embedder, settings.batch_tokens, self.reporter.embedded)
+        self._closers.append(batcher.close)
+        self.pipeline = self._make_pipeline(root, index, batcher, embedder)
+        embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
+        self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query))
+        if not greeted:
+            self._greet(index, manifest)
+
+    def parts(self) -> tuple[Pipeline, Reporter]:
+        """What the task needs."""
+        assert self.pipeline is not None, "the worker has not started"
+        return self.pipeline, self.reporter
+
+    def close(self) -> None:
+        """Let go of everything, last opened first."""
+        while self._closers:
+            self._closers.pop()()
+
+    def _folder(self) -> os.PathLike[str]:
+        if self._settings.folder is None:
+            raise FolderError("the worker needs the document folder: set HEADWATER_FOLDER")
+        return self._settings.folder
+
+    def _lock(self) -> None:
+        if self._layout is not None:
+            lock = Lock(self._layout, "worker").acquire(wait_s=_LOCK_WAIT_S)
+            self._closers.append(lock.release)
+
+    def _open_early(self, index: VectorIndex) -> bool:
+        """Say hello before the model is loaded, if the index is there: the producer waits for its counts."""
+        try:
+            self._greet(index, index.open_existing())
+        except IndexUnavailable as error:
+            log.info("the index is made when the model is loaded: %s", error)
+            return False
+        return True
+
+    def _greet(self, index: VectorIndex, manifest: Manifest) -> None:
+        counts = index.count()
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        self.reporter.report([Hello(name, manifest.index_id, counts.documents, counts.chunks)])
+
+    def _serve(self, index: VectorIndex) -> None:
+        server = ApiServer(self._settings)
+        layout = find_layout(self._settings).create()
+        server.start(
+            make_api(
+                self._engine,
+                status=self._status,
+                flush=index.flush,
+                token=layout.read_token(),
+                allowed_hosts=self._settings.allowed_hosts,
+            )
+        )
+        Service(server.url, os.getpid()).write(layout)
+        self._closers.append(server.stop)
+        self._closers.append(lambda: layout.service.unlink(missing_ok=True))
+
+    def _make_pipeline(self, root: bytes, index: VectorIndex, batcher: Batcher, embedder: Embedder) -> Pipeline:
+        settings = self._settings
+        sandboxes = SandboxPool(
+            embedder.tokenizer_json,
+            max_tokens=min(settings.chunk_tokens, embedder.window),
+            timeout_s=settings.extract_timeout_s,
+            memory_bytes=settings.sandbox_memory_bytes,
+            size=settings.sandboxes,
+        )
+        self._closers.append(sandboxes.close)
+        return Pipeline(
+            root=root,
+            index=index,
+            embed=batcher.embed,
+            encode_sparse=Bm25Encoder().document,
+            extractor=sandboxes,
+            pipeline_fingerprint=settings.pipeline_fingerprint(),
+            max_file_bytes=settings.max_file_bytes,
+            check_space=self._check_space,
+        )
+
+    def _check_space(self) -> None:
+        if self._layout is not None:
+            check_free_space(self._layout.root, self._settings.min_free_bytes)

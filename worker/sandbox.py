@@ -1,0 +1,147 @@
+"""The extraction child: ``python -m worker.sandbox``. Hostile bytes come in, text and chunks go out.
+
+It has no network (where the kernel lets it leave), an address-space and a CPU limit, no core dumps, an empty working
+directory, and an alarm per document that ends it even if its parent is gone. Its death is its parent's to explain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+from worker.chunk import chunk
+from worker.frames import read_frame, write_frame
+from worker.tokens import ModelTokenizer
+
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+_MOST_FILES = 64
+_MOST_FILE_BYTES = 64 * 1024 * 1024
+
+
+def main() -> None:
+    """Serve requests from standard input until it ends."""
+    requests, answers = sys.stdin.buffer, _claim_stdout()
+    first = read_frame(requests)
+    if first is None:
+        return
+    setup, tokenizer_json = first
+    _die_with(os.getppid())
+    _confine(setup)
+    server = _Server(ModelTokenizer(tokenizer_json.decode()), setup)
+    write_frame(answers, {"ready": True})
+    while (request := read_frame(requests)) is not None:
+        write_frame(answers, server.answer(*request))
+
+
+def _claim_stdout() -> BinaryIO:
+    """The answers' pipe; whatever a library prints goes to standard error instead."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+class _Server:
+    def __init__(self, tokenizer: ModelTokenizer, setup: dict[str, Any]) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = int(setup["max_tokens"])
+        self._timeout_s = float(setup["timeout_s"])
+
+    def answer(self, request: dict[str, Any], data: bytes) -> dict[str, Any]:
+        """One document: {"chunks": [...], ...}, or {"refused": reason}, or {"failed": reason}."""
+        from worker.extract import Refused
+
+        _limit_cpu(self._timeout_s)
+        signal.setitimer(signal.ITIMER_REAL, self._timeout_s + 1.0)
+        try:
+            return self._extract(request["name"], data)
+        except Refused as refusal:
+            return {"refused": refusal.reason, "code": refusal.code}
+        except MemoryError:
+            return {"failed": "the extraction needs more memory than it is allowed"}
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    def _extract(self, name: str, data: bytes) -> dict[str, Any]:
+        from worker.extract import extract
+
+        found = extract(data, name)
+        chunks = chunk(
+            found.text,
+            found.kind,
+            self._tokenizer,
+            self._max_tokens,
+            body_start=found.body_start,
+            pages=found.pages,
+            own_lines=found.own_lines,
+        )
+        return {
+            "chunks": [asdict(piece) for piece in chunks],
+            "kind": found.kind,
+            "title": found.title,
+            "metadata": dict(found.metadata),
+            "partial": found.partial,
+        }
+
+
+# -- confinement ----------------------------------------------------------------------------------------------
+
+
+def _confine(setup: dict[str, Any]) -> None:
+    memory = int(setup["memory_bytes"])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_FILE_BYTES, _MOST_FILE_BYTES))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which drains
+    _leave_network()
+    _leave_folder()
+
+
+def _leave_network() -> None:
+    """A network namespace of its own, where unprivileged namespaces are allowed; without it, nothing is lost
+    but a second wall: the extraction libraries are told to stay off the network."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) != 0:
+        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+
+
+def _leave_folder() -> None:
+    """An empty directory that is already removed: relative paths lead nowhere."""
+    directory = tempfile.mkdtemp(prefix="headwater-")
+    os.chdir(directory)
+    with contextlib.suppress(OSError):  # a file system that keeps a busy directory
+        os.rmdir(directory)
+
+
+def _limit_cpu(seconds: float) -> None:
+    """The soft limit counts the life of the process, so it moves along with each document."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    spent = used.ru_utime + used.ru_stime
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(spent + seconds) + 2, hard))
+
+
+def _die_with(parent: int) -> None:
+    """End when the parent is gone, also in the middle of a document."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

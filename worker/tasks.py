@@ -1,0 +1,41 @@
+"""The Celery task: decode the hint, call the pipeline, report what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from celery import Celery
+
+from headwater.errors import MessageError
+from headwater.messages import APPLY_TASK, Event, Hint, Outcome
+from worker.pipeline import Pipeline
+from worker.reporter import Reporter
+
+__all__ = ["register"]
+
+log = logging.getLogger(__name__)
+
+
+def register(app: Celery, parts: Callable[[], tuple[Pipeline, Reporter]]) -> None:
+    """Add the task to an app. ``parts`` is called per hint, once the worker has started."""
+
+    @app.task(name=APPLY_TASK)
+    def apply(wire: object) -> None:
+        pipeline, reporter = parts()
+        try:
+            hint = Hint.from_wire(wire)
+        except MessageError as error:
+            log.warning("a hint was dropped: %s", error)  # forged or foreign: the ledger rings for what is due
+            return
+        reporter.report(_apply(pipeline, hint))
+
+
+def _apply(pipeline: Pipeline, hint: Hint) -> list[Event]:
+    """An error that no step foresaw costs its documents one try; the producer's budget bounds it."""
+    try:
+        return pipeline.apply(hint)
+    except Exception as error:
+        log.exception("a hint of %d documents failed", len(hint.items))
+        reason = f"unexpected {type(error).__name__}: {error}"
+        return [Outcome(item.path, item.seq, "failed", reason=reason, retryable=True) for item in hint.items]

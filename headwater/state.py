@@ -47,6 +47,11 @@ class Layout:
         return self.root / "broker"
 
     @property
+    def sandboxes(self) -> Path:
+        """Homes of the extraction children."""
+        return self.root / "sandbox"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

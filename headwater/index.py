@@ -243,8 +243,8 @@ class VectorIndex(Protocol):
         ...
 
     def apply(self, document: DocumentWrite) -> None:
-        """Fenced: write all (or the last) chunks of a version and its record, then delete the document's points of lower seq.
-        Points with an equal or higher seq stay as they are. Not durable until ``flush``.
+        """Fenced: write all (or the last) chunks of a version and its record, then delete the document's points of
+        lower seq. Points with an equal or higher seq stay as they are. Not durable until ``flush``.
         Raises ValueError before any write if a vector is not finite, not of unit length or of wrong dimension."""
         ...
 

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import qdrant_edge as edge
@@ -212,9 +212,7 @@ class EdgeIndex(QdrantIndex):
     def count(self) -> IndexCounts:
         with _engine_errors("count"):
             total = self._open.count(edge.CountRequest(exact=True))
-            chunks = self._open.count(
-                edge.CountRequest(exact=True, filter=_filter((Condition("chunk", gte=0),)))
-            )
+            chunks = self._open.count(edge.CountRequest(exact=True, filter=_filter((Condition("chunk", gte=0),))))
         return IndexCounts(documents=total - chunks, chunks=chunks)
 
 
@@ -268,15 +266,15 @@ def _request(query: SearchQuery, candidates: int) -> edge.QueryRequest:
     return edge.QueryRequest(
         limit=query.limit,
         prefetches=[edge.Prefetch(limit=candidates, query=half, filter=conditions) for half in halves.values()],
-        query=edge.Fusion.Rrf(k=RRF_K),
+        query=cast(Any, edge.Fusion.Rrf(k=RRF_K)),  # the stub does not count its members in
         score_threshold=query.score_threshold,
         with_payload=True,
     )
 
 
 def _filter(conditions: Sequence[Condition]) -> edge.Filter:
-    must = [_condition(condition) for condition in conditions if not condition.negate]
-    must_not = [_condition(condition) for condition in conditions if condition.negate]
+    must: list[Any] = [_condition(condition) for condition in conditions if not condition.negate]
+    must_not: list[Any] = [_condition(condition) for condition in conditions if condition.negate]
     return edge.Filter(must=must or None, must_not=must_not or None)
 
 

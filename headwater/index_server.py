@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -103,9 +103,7 @@ class ServerIndex(QdrantIndex):
     def _create(self, manifest: Manifest) -> Manifest:
         self._client.create_collection(
             self._collection,
-            vectors_config={
-                "dense": m.VectorParams(size=manifest.dimension, distance=m.Distance.COSINE, on_disk=True)
-            },
+            vectors_config={"dense": m.VectorParams(size=manifest.dimension, distance=m.Distance.COSINE, on_disk=True)},
             sparse_vectors_config={"sparse": m.SparseVectorParams(modifier=m.Modifier.IDF)},
             metadata={"headwater": manifest.to_json()},
         )
@@ -235,7 +233,7 @@ def _filter(conditions: Sequence[Condition]) -> m.Filter:
 
 def _condition(condition: Condition) -> m.FieldCondition:
     if condition.any_of is not None:
-        return m.FieldCondition(key=condition.field, match=m.MatchAny(any=list(condition.any_of)))
+        return m.FieldCondition(key=condition.field, match=m.MatchAny(any=cast(Any, list(condition.any_of))))
     bounds: Any = {
         name: value for name in ("gte", "gt", "lte", "lt") if (value := getattr(condition, name)) is not None
     }

@@ -264,8 +264,9 @@ def _condition(name: str, value: FilterValue) -> Condition:
     if isinstance(value, Mapping):
         if not value or set(value) - set(_BOUNDS):
             raise QueryError(f"the filter {name!r} has the bounds {list(value)}: give some of {', '.join(_BOUNDS)}")
-        return Condition(name, **value)
-    values = (value,) if isinstance(value, str | int) else tuple(value)
+        bounds: dict[str, Any] = dict(value)
+        return Condition(name, **bounds)
+    values: tuple[Any, ...] = (value,) if isinstance(value, str | int) else tuple(value)
     if not all(isinstance(one, str | int) and not isinstance(one, bool) for one in values):
         raise QueryError(f"the filter {name!r} has the value {value!r}: give texts, whole numbers, or bounds")
     return Condition(name, any_of=values)

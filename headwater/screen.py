@@ -123,7 +123,9 @@ class Screen:
         if self._json:
             self._say({"event": "in_step", **{k: status[k] for k in ("documents", "chunks", "health", "reasons")}})
             return
-        others = ", ".join(f"{n} {state}" for state, n in documents.items() if n and state not in ("indexed", "waiting"))
+        others = ", ".join(
+            f"{n} {state}" for state, n in documents.items() if n and state not in ("indexed", "waiting")
+        )
         self._console.print(
             f"in step: {documents['indexed']} documents indexed{', ' + others if others else ''}, "
             f"{status['chunks']} chunks, {embedded} texts embedded and {reused} reused "

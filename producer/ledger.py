@@ -132,7 +132,8 @@ class Ledger:
         """Fingerprint of each live document, or of those at or below one path."""
         where, values = ("", ()) if not below else (" AND (path = ? OR (path > ? AND path < ?))", _range(below))
         rows = self._db.execute(
-            "SELECT path, size, mtime_ns, ctime_ns, inode FROM documents WHERE operation = 'index'" + where, values
+            "SELECT path, size, mtime_ns, ctime_ns, inode FROM documents WHERE operation = 'index'" + where,
+            values,
         )
         return {bytes(row[0]): None if row[1] is None else Fingerprint(*row[1:]) for row in rows}
 
@@ -203,9 +204,7 @@ class Ledger:
         """
         return max(int(self.meta("last_seq") or 0) + 1, time.time_ns() // 1000)
 
-    def _want_index(
-        self, path: bytes, entry: Seen, seq: int, lane: Lane, moved_from: bytes | None = None
-    ) -> None:
+    def _want_index(self, path: bytes, entry: Seen, seq: int, lane: Lane, moved_from: bytes | None = None) -> None:
         stat = entry.fingerprint
         self._db.execute(
             "INSERT INTO documents (path, wanted_seq, size, mtime_ns, ctime_ns, inode, lane, reason, moved_from)"
@@ -263,9 +262,7 @@ class Ledger:
 
     def applied(self, outcome: Outcome, attempts: int) -> bool:
         """Note an outcome. True if the document is settled; False if it is due again or the outcome is stale."""
-        row = self._db.execute(
-            "SELECT wanted_seq, attempts FROM documents WHERE path = ?", (outcome.path,)
-        ).fetchone()
+        row = self._db.execute("SELECT wanted_seq, attempts FROM documents WHERE path = ?", (outcome.path,)).fetchone()
         if row is None or row[0] != outcome.seq or outcome.state in ("changed", "superseded", "vanished"):
             return False
         if outcome.state == "failed" and outcome.retryable and (outcome.service or row[1] + 1 < attempts):
@@ -322,7 +319,8 @@ class Ledger:
 
     def set_meta(self, name: str, value: str) -> None:
         self._db.execute(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
         )
 
     def set_metas(self, values: Mapping[str, str]) -> None:
@@ -333,4 +331,3 @@ class Ledger:
 def _range(path: bytes) -> tuple[bytes, bytes, bytes]:
     """Bounds of a path and everything below it ("/" is 0x2f, "0" the next byte)."""
     return path, path + b"/", path + b"0"
-

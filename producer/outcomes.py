@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import redis
 
@@ -87,7 +88,10 @@ class Reader(threading.Thread):
             self._last_id = "0-0"
 
     def _read(self) -> Reported:
-        answer = self._client.xread({self._key: self._last_id}, count=_BATCH, block=_BLOCK_MS)
+        answer = cast(
+            "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]",
+            self._client.xread({self._key: self._last_id}, count=_BATCH, block=_BLOCK_MS),
+        )
         entries = answer[0][1] if answer else []
         if entries:
             self._last_id = entries[-1][0].decode()

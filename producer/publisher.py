@@ -76,16 +76,14 @@ class Publisher:
         now = time.time()
         most = _LIVE_WINDOW + max(0, room["bulk"]) * _HINT_DOCUMENTS
         due = ledger.due(len(self._in_flight) + most, self.attempts)
-        sources = {entry.moved_from: entry for entry in due if entry.moved_from is not None}
+        sources = {entry.moved_from for entry in due if entry.moved_from is not None}
         deletes = {entry.item.path: entry.item for entry in due if entry.item.operation == "delete"}
         for entry in due:
             items = self._items(entry, sources, deletes)
             if items and entry.due_at <= now:
                 yield entry, items
 
-    def _items(
-        self, entry: Due, sources: dict[bytes | None, Due], deletes: dict[bytes, Item]
-    ) -> tuple[Item, ...]:
+    def _items(self, entry: Due, sources: set[bytes], deletes: dict[bytes, Item]) -> tuple[Item, ...]:
         """A rename's two halves travel together; the old half never alone while the new one is due."""
         if entry.item.operation == "delete" and entry.item.path in sources:
             return ()

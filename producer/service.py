@@ -75,9 +75,7 @@ class Producer:
         self._scanner = Scanner(os.fsencode(self._root), rules)
         self._watcher = Watcher(self._root, settings.debounce_ms, settings.debounce_max_ms)
         app = make_app(settings)
-        self._publisher = Publisher(
-            app, settings.collection, settings.bulk_window, settings.lease_s, settings.attempts
-        )
+        self._publisher = Publisher(app, settings.collection, settings.bulk_window, settings.lease_s, settings.attempts)
         self._inbox: queue.Queue[_Message] = queue.Queue()
         key = events_key(settings.collection)
         last_id = self._ledger.meta("last_event") or "0-0"
@@ -221,7 +219,7 @@ class Producer:
             self._scan("the folder is gone")
             return
         seen: dict[bytes, Seen] = {}
-        known = {}
+        known: dict[bytes, Fingerprint | None] = {}
         for path in _topmost(paths):
             seen |= self._scanner.look(path)
             known |= self._ledger.known(below=path)

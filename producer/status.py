@@ -102,4 +102,3 @@ def _empty(layout: Layout) -> dict[str, Any]:
         "folder": None,
         "state_dir": str(layout.root),
     }
-

@@ -83,7 +83,13 @@ def chunk(
 
 class _Cutter:
     def __init__(
-        self, text: str, kind: str, counter: TokenCounter, max_tokens: int, body_start: int, pages: Sequence[int]
+        self,
+        text: str,
+        kind: str,
+        counter: TokenCounter,
+        max_tokens: int,
+        body_start: int,
+        pages: Sequence[int],
     ) -> None:
         self._text = text
         self._counter = counter

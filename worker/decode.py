@@ -96,9 +96,7 @@ _ALPHABETS = tuple(
 _LATIN_PUNCTUATION = frozenset("\xa0«»‹›“”„‘’‚–—…•·°§©®™€£¿¡¨´²³½¼×±µ")
 
 #: C0 and C1 controls without those that text files use, private use, non-characters and U+FFFD.
-_SUSPECT = re.compile(
-    "[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufdd0-\ufdef\ufffd-\uffff]"
-)
+_SUSPECT = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufdd0-\ufdef\ufffd-\uffff]")
 _ISO_2022 = re.compile(rb"\x1b(?:\$[@AB]|\$\([CDO-Q]|\$\)[CAG]|\([BIJ])")
 _KANA = re.compile("[\u3041-\u30ff]")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")

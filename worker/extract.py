@@ -280,9 +280,7 @@ class _Page:
         """The blocks with a blank line between, rows and list items without."""
         parts: list[str] = []
         for block, following in pairwise([*self._blocks, ""]):
-            close = any(
-                block.lstrip().startswith(m) and following.lstrip().startswith(m) for m in ("- ", "| ")
-            )
+            close = any(block.lstrip().startswith(m) and following.lstrip().startswith(m) for m in ("- ", "| "))
             parts += [block, "\n" if close else "\n\n"]
         return "".join(parts).rstrip() + "\n" if parts else ""
 
@@ -434,9 +432,7 @@ def _kreuzberg(data: bytes, found: Format) -> ExtractionResult:
     except (kreuzberg.MissingDependencyError, kreuzberg.ValidationError) as error:
         raise Refused("unsupported", "no reader for this format is installed") from error
     except Exception as error:
-        if (
-            "pdfium initialization failed" in str(error).lower()
-        ):  # it unpacks itself into the temporary folder
+        if "pdfium initialization failed" in str(error).lower():  # it unpacks itself into the temporary folder
             raise OSError(f"the PDF engine cannot start: {error}") from error
         raise _refusal(str(error), found.kind) from error
     except BaseException as error:

@@ -177,9 +177,7 @@ class Pipeline:
             fresh += embedded
         return outcomes, max(0, len(hashes) - fresh)
 
-    def _write_group(
-        self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane
-    ) -> tuple[list[Outcome], int]:
+    def _write_group(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> tuple[list[Outcome], int]:
         try:
             fresh = self._fill_in(group, vectors, lane)
             return [self._write_one(read, vectors) for read in group], fresh
@@ -228,7 +226,7 @@ class Pipeline:
         )
 
     def _dimension(self) -> int:
-        return self._embed((), "bulk")[0].shape[1]
+        return int(self._embed((), "bulk")[0].shape[1])
 
     # -- delete ----------------------------------------------------------------------------------------------
 

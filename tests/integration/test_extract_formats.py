@@ -133,9 +133,7 @@ def test_pages_of_a_pdf_start_where_their_words_do() -> None:
     read = outcome("docling/pdf/multi_page.pdf")
     assert isinstance(read, Extracted) and len(read.pages) == 5
     starts = [read.text[start : start + 30] for start in read.pages]
-    assert starts[0].startswith("The Evolution of the Word") and starts[2].startswith(
-        "Specialized Word Processing"
-    )
+    assert starts[0].startswith("The Evolution of the Word") and starts[2].startswith("Specialized Word Processing")
 
 
 def test_slides_and_sheets_start_at_their_headings() -> None:

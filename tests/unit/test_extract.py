@@ -16,9 +16,7 @@ from worker.extract import Extracted, Refused, extract
 def refusal(data: bytes, name: str = "a.txt") -> str:
     with pytest.raises(Refused) as caught:
         extract(data, name)
-    assert caught.value.reason[0] == caught.value.reason[0].lower() or caught.value.reason.startswith(
-        ("a PDF", "OLE")
-    )
+    assert caught.value.reason[0] == caught.value.reason[0].lower() or caught.value.reason.startswith(("a PDF", "OLE"))
     return caught.value.code
 
 
@@ -63,11 +61,7 @@ def test_text_that_only_mentions_a_signature_stays_text(text: str) -> None:
     assert extract(text.encode(), "notes.txt").text == text
 
 
-@given(
-    st.text(
-        st.characters(codec="utf-8", exclude_categories=["Cc", "Co", "Cn", "Cs"]), min_size=1, max_size=80
-    )
-)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Co", "Cn", "Cs"]), min_size=1, max_size=80))
 def test_text_is_the_files_own_characters(text: str) -> None:
     data = f"word {text}\r\nnext\n"
     if "\ufffd" in text or "\ufeff" in text:

@@ -29,7 +29,7 @@ from headwater.index import (
     SearchQuery,
     Sparse,
 )
-from headwater.state import write_atomically
+from headwater.state import check_free_space, write_atomically
 
 __all__ = ["EdgeIndex"]
 
@@ -40,6 +40,8 @@ _TYPES = {
 }
 #: another process that is ending may hold the shard for a moment
 _LOCK_WAIT_S = 10.0
+#: free space that loading needs: the engine lays out a new part of its write-ahead log, and a full disk is SIGBUS
+_LOAD_BYTES = 48 * 1024 * 1024
 
 
 class EdgeIndex(QdrantIndex):
@@ -94,6 +96,7 @@ class EdgeIndex(QdrantIndex):
 
     def _load(self) -> edge.EdgeShard | None:
         """The shard, or None if it cannot be loaded: then it is set aside, and a new one is made."""
+        check_free_space(self._directory, _LOAD_BYTES)
         deadline = time.monotonic() + _LOCK_WAIT_S
         while True:
             try:
@@ -109,13 +112,14 @@ class EdgeIndex(QdrantIndex):
 
     def _create(self, model: str, dimension: int) -> Manifest:
         """A new shard. The manifest is written last, so that a crash on the way leaves no half-made index."""
+        self._directory.parent.mkdir(parents=True, exist_ok=True)
+        check_free_space(self._directory.parent, _LOAD_BYTES)
         if self._directory.exists():
             self._set_aside()
         self._manifest_path.unlink(missing_ok=True)
         dense = edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)
         sparse = edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)
         config = edge.EdgeConfig(vectors={"dense": dense}, sparse_vectors={"sparse": sparse})
-        self._directory.parent.mkdir(parents=True, exist_ok=True)
         self._shard = edge.EdgeShard.create(str(self._directory), config)
         for name, kind in INDEXED_FIELDS.items():
             self._shard.update(edge.UpdateOperation.create_field_index(name, _TYPES[kind]))

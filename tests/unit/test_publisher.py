@@ -1,0 +1,339 @@
+"""When hints go out, and what goes together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kombu.exceptions import OperationalError
+
+from headwater.document import Fingerprint
+from headwater.errors import BrokerUnavailable
+from headwater.messages import APPLY_TASK, Hint, Lane, Outcome
+from producer.diff import Changes, Seen
+from producer.ledger import Ledger
+from producer.publisher import Publisher
+
+LEASE_S = 300.0
+LIVE_WINDOW = 64
+
+
+@dataclass
+class FakeCelery:
+    """Records what is sent. ``broken`` is what sending raises; ``allowed`` how many go out before it does."""
+
+    sent: list[tuple[str, Hint]] = field(default_factory=list)
+    broken: Exception | None = None
+    allowed: int = 0
+
+    def send_task(self, name: str, args: list[Any], queue: str, retry: bool) -> None:
+        assert name == APPLY_TASK
+        assert retry is False  # a retry would block the loop
+        if self.broken is not None and len(self.sent) >= self.allowed:
+            raise self.broken
+        self.sent.append((queue, Hint.from_wire(args[0])))
+
+    def connection(self) -> FakeCelery:
+        return self
+
+    def as_uri(self) -> str:
+        return "redis://broker:6379"
+
+    def taken(self) -> list[Hint]:
+        """The hints since the last call."""
+        hints = [hint for _, hint in self.sent]
+        self.sent.clear()
+        return hints
+
+
+@dataclass
+class Clock:
+    """Stands in for the module ``time``."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return time.time() + self.now - 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("producer.publisher.time", clock)
+    return clock
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def broker() -> FakeCelery:
+    return FakeCelery()
+
+
+@pytest.fixture
+def publisher(broker: FakeCelery) -> Publisher:
+    return Publisher(broker, "docs", bulk_window=2, lease_s=LEASE_S, attempts=3)  # type: ignore[arg-type]  # a fake
+
+
+def want(ledger: Ledger, changes: Changes, lane: Lane, size: int = 10) -> None:
+    paths = (*changes.created, *changes.changed, *(new for _, new in changes.moved))
+    with ledger.transaction():
+        ledger.want(changes, {path: Seen(Fingerprint(size, 1, 1, 1)) for path in paths}, lane)
+
+
+def create(ledger: Ledger, number: int, lane: Lane, size: int = 10, prefix: bytes = b"d") -> list[bytes]:
+    paths = [b"%s%04d" % (prefix, n) for n in range(number)]
+    want(ledger, Changes(created=tuple(paths)), lane, size)
+    return paths
+
+
+def settle(ledger: Ledger, publisher: Publisher, hint: Hint) -> None:
+    for item in hint.items:
+        state = "deleted" if item.operation == "delete" else "indexed"
+        assert ledger.applied(Outcome(item.path, item.seq, state, None, None, "hash", 1), 3)
+        publisher.landed(item.path)
+
+
+def test_a_due_document_is_rung_for_once(ledger: Ledger, publisher: Publisher, broker: FakeCelery) -> None:
+    create(ledger, 1, "live")
+    publisher.ring(ledger)
+    publisher.ring(ledger)
+    assert len(broker.sent) == 1
+    queue, hint = broker.sent[0]
+    assert queue == "docs.live"
+    assert hint.lane == "live"
+    assert [(item.path, item.seq, item.operation) for item in hint.items] == [
+        (b"d0000", ledger.wanted_seq(b"d0000"), "index")
+    ]
+
+
+def test_a_document_that_changes_while_its_hint_is_on_its_way_waits_for_the_outcome(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    create(ledger, 1, "live")
+    publisher.ring(ledger)
+    want(ledger, Changes(changed=(b"d0000",)), "live")
+    publisher.ring(ledger)
+    assert len(broker.taken()) == 1
+    publisher.landed(b"d0000")
+    publisher.ring(ledger)
+    assert [item.seq for hint in broker.taken() for item in hint.items] == [ledger.wanted_seq(b"d0000")]
+
+
+def test_live_documents_go_one_by_one_and_only_so_many_at_once(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    create(ledger, LIVE_WINDOW + 10, "live")
+    publisher.ring(ledger)
+    first = broker.taken()
+    assert [len(hint.items) for hint in first] == [1] * LIVE_WINDOW
+    for hint in first[:4]:
+        settle(ledger, publisher, hint)
+    publisher.ring(ledger)
+    assert len(broker.taken()) == 4
+
+
+def test_bulk_documents_go_in_groups_and_only_so_many_groups_at_once(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    paths = create(ledger, 100, "bulk")
+    publisher.ring(ledger)
+    first = broker.taken()
+    assert [hint.lane for hint in first] == ["bulk", "bulk"]
+    sent = [item.path for hint in first for item in hint.items]
+    assert sent == paths[: len(sent)]
+    assert len(sent) > 2
+    publisher.ring(ledger)
+    assert broker.taken() == []
+    # When one document of a group lands, its group is still on its way
+    publisher.landed(first[0].items[0].path)
+    publisher.ring(ledger)
+    assert broker.taken() == []
+
+
+def test_large_bulk_documents_share_no_hint(ledger: Ledger, publisher: Publisher, broker: FakeCelery) -> None:
+    create(ledger, 4, "bulk", size=10**6)
+    publisher.ring(ledger)
+    assert [len(hint.items) for hint in broker.taken()] == [1, 1]
+
+
+def test_every_document_is_rung_for_in_the_end_and_never_twice(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    paths = create(ledger, 100, "bulk") + create(ledger, 80, "live", prefix=b"l")
+    rung: list[bytes] = []
+    for _ in range(100):
+        publisher.ring(ledger)
+        hints = broker.taken()
+        rung += [item.path for hint in hints for item in hint.items]
+        for hint in hints:
+            settle(ledger, publisher, hint)
+    assert sorted(rung) == sorted(paths)
+    assert ledger.waiting() == 0
+
+
+def test_live_work_goes_out_while_the_bulk_window_is_full(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    create(ledger, 100, "bulk")
+    publisher.ring(ledger)
+    broker.taken()
+    create(ledger, 1, "live", prefix=b"l")
+    publisher.ring(ledger)
+    assert [(hint.lane, hint.items[0].path) for hint in broker.taken()] == [("live", b"l0000")]
+
+
+def test_bulk_work_goes_out_while_the_live_window_is_full(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    create(ledger, LIVE_WINDOW + 1, "live", prefix=b"l")
+    publisher.ring(ledger)
+    broker.taken()
+    create(ledger, 1, "bulk")
+    publisher.ring(ledger)
+    assert [(hint.lane, hint.items[0].path) for hint in broker.taken()] == [("bulk", b"d0000")]
+
+
+@pytest.mark.parametrize("lane", ["live", "bulk"])
+def test_the_halves_of_a_rename_travel_together_new_path_first(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery, lane: Lane
+) -> None:
+    create(ledger, 1, "live")
+    publisher.ring(ledger)
+    settle(ledger, publisher, broker.taken()[0])
+    want(ledger, Changes(moved=((b"d0000", b"new"),)), lane)
+    publisher.ring(ledger)
+    (hint,) = broker.taken()
+    assert [(item.path, item.operation) for item in hint.items] == [(b"new", "index"), (b"d0000", "delete")]
+    assert hint.items[0].seq < hint.items[1].seq
+
+
+def test_a_rename_waits_until_the_hint_of_its_old_path_has_landed(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    create(ledger, 1, "live")
+    publisher.ring(ledger)
+    broker.taken()
+    want(ledger, Changes(moved=((b"d0000", b"new"),)), "live")
+    publisher.ring(ledger)
+    assert broker.taken() == []
+    publisher.landed(b"d0000")
+    publisher.ring(ledger)
+    assert [[item.path for item in hint.items] for hint in broker.taken()] == [[b"new", b"d0000"]]
+
+
+def test_the_old_half_of_a_rename_never_goes_alone_while_the_new_half_has_to_wait(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery, clock: Clock
+) -> None:
+    # Given a rename whose new half has failed and is to be tried again later
+    create(ledger, 1, "live")
+    publisher.ring(ledger)
+    settle(ledger, publisher, broker.taken()[0])
+    want(ledger, Changes(moved=((b"d0000", b"new"),)), "live")
+    publisher.ring(ledger)
+    (hint,) = broker.taken()
+    for item in hint.items:
+        ledger.applied(Outcome(item.path, item.seq, "failed", "index away", retryable=True, service=True), 3)
+        publisher.landed(item.path)
+    # When it is too early, then nothing goes; when it is time, then both go
+    publisher.ring(ledger)
+    assert broker.taken() == []
+    clock.now += 60
+    publisher.ring(ledger)
+    assert [[item.path for item in hint.items] for hint in broker.taken()] == [[b"new", b"d0000"]]
+
+
+def test_many_renames_at_once_each_keep_their_halves_together(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    old = create(ledger, 40, "bulk")
+    for path in old:
+        assert ledger.applied(Outcome(path, ledger.wanted_seq(path), "indexed", None, None, "hash", 1), 3)
+    want(ledger, Changes(moved=tuple((path, b"new" + path) for path in old)), "bulk")
+    gone: list[bytes] = []
+    for _ in range(40):
+        publisher.ring(ledger)
+        for hint in broker.taken():
+            order = [item.path for item in hint.items]
+            for item in hint.items:
+                if item.operation == "delete":
+                    gone.append(item.path)
+                    assert order.index(b"new" + item.path) == order.index(item.path) - 1
+            settle(ledger, publisher, hint)
+    assert sorted(gone) == old
+
+
+def test_a_hint_without_an_outcome_is_sent_again_when_its_lease_ends(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery, clock: Clock
+) -> None:
+    create(ledger, 1, "live")
+    publisher.ring(ledger)
+    first = broker.taken()
+    clock.now += LEASE_S - 1
+    publisher.ring(ledger)
+    assert broker.taken() == []
+    clock.now += 1
+    publisher.ring(ledger)
+    assert broker.taken() == first
+
+
+def test_whatever_was_on_its_way_is_sent_again_when_it_may_be_lost(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    create(ledger, 3, "bulk")
+    publisher.ring(ledger)
+    first = broker.taken()
+    publisher.forget_all()
+    publisher.ring(ledger)
+    assert broker.taken() == first
+
+
+def test_a_document_is_not_rung_for_before_it_is_due(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery, clock: Clock
+) -> None:
+    create(ledger, 2, "live")
+    seq = ledger.wanted_seq(b"d0000")
+    ledger.applied(Outcome(b"d0000", seq, "failed", "broken", retryable=True), 3)
+    publisher.ring(ledger)
+    assert [item.path for hint in broker.taken() for item in hint.items] == [b"d0001"]
+    clock.now += 10
+    publisher.ring(ledger)
+    assert [item.path for hint in broker.taken() for item in hint.items] == [b"d0000"]
+
+
+def test_documents_that_wait_for_another_try_do_not_hold_up_the_others(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    # Given more failed documents than any window holds, all older than one that is due now
+    for path in create(ledger, 500, "live"):
+        ledger.applied(Outcome(path, ledger.wanted_seq(path), "failed", "broken", retryable=True), 3)
+    create(ledger, 1, "live", prefix=b"new")
+    publisher.ring(ledger)
+    assert [item.path for hint in broker.taken() for item in hint.items] == [b"new0000"]
+
+
+@pytest.mark.parametrize("error", [OperationalError("no route"), ConnectionRefusedError("refused"), TimeoutError()])
+def test_a_broker_that_does_not_answer_is_an_error_and_nothing_counts_as_sent(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery, error: Exception
+) -> None:
+    create(ledger, 3, "live")
+    broker.broken, broker.allowed = error, 1
+    with pytest.raises(BrokerUnavailable, match="redis://broker:6379"):
+        publisher.ring(ledger)
+    # Then only what went out is on its way
+    assert len(broker.taken()) == 1
+    broker.broken = None
+    publisher.ring(ledger)
+    assert sorted(item.path for hint in broker.taken() for item in hint.items) == [b"d0001", b"d0002"]

@@ -40,8 +40,8 @@ _TYPES = {
 }
 #: another process that is ending may hold the shard for a moment
 _LOCK_WAIT_S = 10.0
-#: free space that loading needs: the engine lays out a new part of its write-ahead log, and a full disk is SIGBUS
-_LOAD_BYTES = 48 * 1024 * 1024
+#: free space that loading needs: the engine maps parts of 32 MiB, and a full disk beneath them is SIGBUS
+_LOAD_BYTES = 128 * 1024 * 1024
 
 
 class EdgeIndex(QdrantIndex):

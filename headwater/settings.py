@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     extract_timeout_s: float = Field(default=60.0, gt=0)
     sandbox_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
     #: writing stops when the state directory's file system has less free space than this
-    min_free_bytes: int = Field(default=96 * 1024**2, ge=0)
+    min_free_bytes: int = Field(default=128 * 1024**2, ge=0)
 
     #: address of the query API; port 0 takes any free one
     host: str = "127.0.0.1"

@@ -156,10 +156,10 @@ def test_a_broker_that_is_not_there_is_one_sentence(headwater: Headwater) -> Non
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
-    """A file system of 160 MiB, as root."""
+    """A file system of 400 MiB, as root."""
     mount = tmp_path / "disk"
     mount.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(mount)], capture_output=True)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(mount)], capture_output=True)
     if made.returncode != 0:
         pytest.skip("a tmpfs cannot be mounted here")
     yield mount

@@ -1,0 +1,171 @@
+"""The wire between producer and worker."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headwater.document import Fingerprint
+from headwater.errors import MessageError
+from headwater.messages import (
+    Embedded,
+    Event,
+    Hello,
+    Hint,
+    Item,
+    Outcome,
+    event_from_wire,
+    event_to_wire,
+    events_key,
+    queue_name,
+)
+
+PATHS = st.binary(min_size=1, max_size=40).filter(lambda path: b"\0" not in path)
+SEQS = st.integers(1, 2**53 - 1)
+COUNTS = st.integers(0, 2**53)
+MARKS = st.builds(Fingerprint, COUNTS, st.integers(-(2**40), 2**63 - 1), st.integers(0, 2**63 - 1), COUNTS)
+ITEMS = st.builds(Item, PATHS, SEQS, st.sampled_from(["index", "final", "delete"]))
+HINTS = st.builds(Hint, st.lists(ITEMS, max_size=5).map(tuple), st.sampled_from(["live", "bulk"]))
+STATES = st.sampled_from(
+    ["indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded"]
+)  # fmt: skip
+OUTCOMES = st.builds(
+    Outcome,
+    path=PATHS,
+    seq=SEQS,
+    state=STATES,
+    reason=st.none() | st.text(max_size=20),
+    fingerprint=st.none() | MARKS,
+    content_hash=st.none() | st.just("ab" * 32),
+    chunks=st.integers(0, 10**6),
+    retryable=st.booleans(),
+    service=st.booleans(),
+    index_seq=st.integers(0, 2**53 - 1),
+)
+EVENTS = OUTCOMES | st.builds(Embedded, COUNTS, COUNTS) | st.builds(Hello, st.text(), st.text(), COUNTS, COUNTS)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def over_the_wire(wire: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(wire))
+
+
+@given(HINTS)
+def test_a_hint_comes_back_as_it_went(hint: Hint) -> None:
+    assert Hint.from_wire(over_the_wire(hint.to_wire())) == hint
+
+
+@given(EVENTS)
+def test_an_event_comes_back_as_it_went(event: Event) -> None:
+    assert event_from_wire(over_the_wire(event_to_wire(event))) == event
+
+
+@given(HINTS)
+def test_a_wire_is_ascii_whatever_the_names(hint: Hint) -> None:
+    items = hint.to_wire()["items"]
+    assert all(path.isascii() for path, _, _ in items)
+
+
+def test_the_form_on_the_wire_is_as_agreed() -> None:
+    hint = Hint((Item(b"a b/\xff%", 7), Item(b"old", 8, "delete")), "live")
+    assert hint.to_wire() == {
+        "v": 1,
+        "lane": "live",
+        "items": [["a b/%FF%25", 7, "index"], ["old", 8, "delete"]],
+    }
+    outcome = Outcome(b"a", 7, "indexed", None, Fingerprint(1, 2, 3, 4), "h", 5)
+    assert event_to_wire(outcome) == {
+        "type": "outcome", "path": "a", "seq": 7, "state": "indexed", "stat": [1, 2, 3, 4], "hash": "h", "chunks": 5,
+    }  # fmt: skip
+    assert event_to_wire(Embedded(1, 2)) == {"type": "embedded", "embedded": 1, "reused": 2}
+    assert queue_name("docs", "bulk") == "docs.bulk"
+    assert events_key("docs") == "docs.events"
+
+
+GOOD_ITEM = ["a", 1, "index"]
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        None, 5, "hint", [], {}, {"v": 2, "lane": "live", "items": []}, {"v": 1, "lane": "slow", "items": []},
+        {"v": 1, "lane": ["live"], "items": []}, {"v": 1, "lane": "live"}, {"v": 1, "lane": "live", "items": "abc"},
+        {"v": 1, "lane": "live", "items": {"a": 1}}, {"v": 1, "lane": "live", "items": [None]},
+        {"v": 1, "lane": "live", "items": [GOOD_ITEM, ["a", 1]]}, {"v": 1, "lane": "live", "items": [["", 1, "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", 0, "index"]]}, {"v": 1, "lane": "live", "items": [["a", -1, "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", 1.5, "index"]]}, {"v": 1, "lane": "live", "items": [["a", "1", "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, "destroy"]]}, {"v": 1, "lane": "live", "items": [[1, 1, "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, ["index"]]]}, {"v": 1, "lane": "live", "items": [["a", True, "index"]]},
+        {"v": 1, "lane": "live", "items": [["\ud800", 1, "index"]]},
+    ],
+)  # fmt: skip
+def test_what_is_no_hint_is_a_message_error(wire: object) -> None:
+    with pytest.raises(MessageError):
+        Hint.from_wire(wire)
+
+
+@pytest.mark.parametrize("seq", [2**53, 2**63, 10**30])
+def test_a_hint_with_a_seq_that_a_float_cannot_hold_is_refused(seq: int) -> None:
+    # such a seq, once in the index, would take the fence away from all later ones
+    with pytest.raises(MessageError):
+        Hint.from_wire({"v": 1, "lane": "live", "items": [["a", seq, "index"]]})
+
+
+@given(JSON)
+def test_any_json_is_a_hint_or_a_message_error(wire: object) -> None:
+    for candidate in (wire, {"v": 1, "lane": "live", "items": wire}, {"v": 1, "lane": "live", "items": [wire]}):
+        try:
+            hint = Hint.from_wire(candidate)
+        except MessageError:
+            continue
+        assert Hint.from_wire(hint.to_wire()) == hint
+
+
+OUTCOME = {"type": "outcome", "path": "a", "seq": 1, "state": "indexed"}
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        None, 5, "event", [], {}, {"type": "other"}, {"type": []}, {"type": "embedded"},
+        {"type": "embedded", "embedded": "x", "reused": 0}, {"type": "embedded", "embedded": None, "reused": 0},
+        {"type": "embedded", "embedded": float("inf"), "reused": 0},
+        {"type": "embedded", "embedded": float("nan"), "reused": 0},
+        {"type": "hello", "worker": "w", "index_id": "i", "documents": 1},
+        {"type": "hello", "worker": "w", "index_id": "i", "documents": float("inf"), "chunks": 1},
+        {"type": "outcome", "path": "a", "seq": 1}, {**OUTCOME, "state": "gone"}, {**OUTCOME, "state": ["indexed"]},
+        {**OUTCOME, "path": 5}, {**OUTCOME, "path": None}, {**OUTCOME, "path": "\ud800"}, {**OUTCOME, "seq": "x"},
+        {**OUTCOME, "seq": float("inf")}, {**OUTCOME, "stat": 5}, {**OUTCOME, "stat": [1, 2]},
+        {**OUTCOME, "stat": ["x", 1, 2, 3]}, {**OUTCOME, "chunks": float("inf")}, {**OUTCOME, "chunks": []},
+        {**OUTCOME, "reason": {"a": 1}}, {**OUTCOME, "reason": 5}, {**OUTCOME, "hash": [1]},
+        {**OUTCOME, "seq": 10**30}, {**OUTCOME, "stat": [10**30, 1, 2, 3]}, {**OUTCOME, "chunks": 10**30},
+        {**OUTCOME, "index_seq": 10**30},
+    ],
+)  # fmt: skip
+def test_what_is_no_event_is_a_message_error(wire: object) -> None:
+    # each of these would otherwise end in an exception of the thread that reads, or of SQLite
+    with pytest.raises(MessageError):
+        event_from_wire(wire)
+
+
+@given(JSON, st.sampled_from(["path", "seq", "state", "stat", "hash", "chunks", "reason", "index_seq", "type"]))
+def test_any_json_in_any_place_is_an_event_that_the_ledger_can_keep_or_a_message_error(value: Any, name: str) -> None:
+    for candidate in (value, {**OUTCOME, name: value}, {"type": "embedded", "embedded": value, "reused": 0}):
+        try:
+            event = event_from_wire(candidate)
+        except MessageError:
+            continue
+        if isinstance(event, Outcome):
+            assert isinstance(event.reason, str | None)
+            assert isinstance(event.content_hash, str | None)
+            assert -(2**63) <= event.seq < 2**63
+            assert -(2**63) <= event.chunks < 2**63

@@ -69,7 +69,8 @@ class Screen:
             self._bar.start()
 
     def stop(self) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def tick(self, *, now: bool = False) -> None:
         if not now and time.monotonic() < self._look_at:
@@ -116,7 +117,7 @@ class Screen:
 
     def _arrive(self, status: dict[str, Any]) -> None:
         self._in_step = True
-        self._bar.stop()
+        self.stop()
         before = self._embedded_before or (0, 0)
         embedded, reused = (now - then for now, then in zip(_texts(status), before, strict=True))
         documents = status["documents"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 __all__ = ["Block", "blocks"]
 
 #: kinds whose text has Markdown structure, be it the author's or that of the extraction library
-_MARKDOWN_KINDS = frozenset({"markdown", "html", "pdf", "docx", "pptx", "xlsx", "epub", "eml", "ipynb", "odt", "rtf"})
+_MARKDOWN_KINDS = frozenset("markdown html docx doc pptx ppt xlsx xls odt ods epub ipynb".split())
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")

@@ -51,7 +51,9 @@ def test_the_command_line_answers_with_the_agreed_fields(indexed_book: Headwater
     hits = indexed_book.search("borrow a value", "--limit", "4", "--mode", "dense", "--path", "ch04*")
     assert len(hits) == 4
     for hit in hits:
-        assert {"score", "text", "path", "start", "end", "start_line", "end_line", "page", "headings", "seq"} <= set(hit)
+        assert {"score", "text", "path", "start", "end", "start_line", "end_line", "page", "headings", "seq"} <= set(
+            hit
+        )
         raw = (indexed_book.folder / hit["path"]).read_bytes().decode("utf-8")
         assert raw[hit["start"] : hit["end"]] == hit["text"]
         assert raw.splitlines()[hit["start_line"] - 1].strip() in hit["text"]

@@ -180,7 +180,9 @@ def test_an_ignore_file_added_later_removes_what_it_excludes(live: Headwater, in
 def test_the_index_holds_the_folder_and_nothing_else(live: Headwater) -> None:
     wait_until(lambda: live.status()["in_step"], "in step")
     on_disk = {
-        str(path.relative_to(live.folder)) for path in live.folder.rglob("*.*") if path.is_file() and ".git" not in path.parts
+        str(path.relative_to(live.folder))
+        for path in live.folder.rglob("*.*")
+        if path.is_file() and ".git" not in path.parts
     }
     points = live.points()
     assert {point["payload"]["path"] for point in points} == on_disk

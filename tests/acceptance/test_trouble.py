@@ -121,7 +121,9 @@ def test_a_wrong_setting_is_one_sentence(headwater: Headwater) -> None:
 def test_an_unknown_model_is_one_sentence_and_burns_no_document(headwater: Headwater) -> None:
     (headwater.folder / "a.md").write_text("Words.\n")
     headwater.environment["HEADWATER_MODEL"] = "/nowhere/no-such-model"
-    _one_sentence(headwater.run("up", str(headwater.folder), "--once", check=False), "no-such-model", "cannot be loaded")
+    _one_sentence(
+        headwater.run("up", str(headwater.folder), "--once", check=False), "no-such-model", "cannot be loaded"
+    )
     assert headwater.status()["documents"] == {"indexed": 0, "partial": 0, "refused": 0, "failed": 0, "waiting": 1}
 
 

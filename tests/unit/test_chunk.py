@@ -129,8 +129,8 @@ def test_the_rest_of_a_cut_giant_word_fits_by_its_own_count(
 ) -> None:
     # Given a word that the tokenizer takes for one unknown token, but whose last piece it will read letter by letter
     giant = letters(max_tokens * 12 + tail)
-    for words in (0, max_tokens // 2, max_tokens * 2 // 3):
-        text = giant + " a" * words
+    for word, number in itertools.product((" a", " of", " the", " in"), (0, max_tokens // 2, max_tokens * 2 // 3)):
+        text = giant + word * number
         assert_sound(text, chunk(text, "text", tokenizer, max_tokens), tokenizer, max_tokens)
 
 

@@ -138,8 +138,13 @@ class AnyHistory(RuleBasedStateMachine):
         self.waiting |= self.live
         self.highest = max(self.highest, *self.seqs.values()) if self.seqs else self.highest
 
-    @rule(path=PATHS, late=st.sampled_from([0, 0, 0, -1, -1000, 1]), retryable=st.booleans(), service=st.booleans(),
-          state=st.sampled_from(["indexed", "partial", "refused", "failed", "vanished", "changed", "superseded"]))
+    @rule(
+        path=PATHS,
+        late=st.sampled_from([0, 0, 0, -1, -1000, 1]),
+        retryable=st.booleans(),
+        service=st.booleans(),
+        state=st.sampled_from(["indexed", "partial", "refused", "failed", "vanished", "changed", "superseded"]),
+    )
     def outcome(self, path: bytes, late: int, retryable: bool, service: bool, state: State) -> None:
         if path not in self.seqs:
             return

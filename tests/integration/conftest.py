@@ -1,0 +1,176 @@
+"""Fixtures of the integration tests: the real model, a real Valkey, and every index backend."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from driver import wait_until
+from qdrant_client import QdrantClient
+
+from headwater.broker import embedded_binary, reachable
+from headwater.embedder import Embedder, load_embedder
+from headwater.errors import BrokerUnavailable
+from headwater.index import VectorIndex
+from headwater.index_edge import EdgeIndex
+from headwater.index_server import ServerIndex
+from headwater.settings import Settings
+
+# -- settings and model -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> Callable[..., Settings]:
+    """Settings with a state directory of their own; flags go before all else."""
+
+    def make(**flags: Any) -> Settings:
+        given = {"folder": tmp_path / "folder", "state_dir": tmp_path / "state", **flags}
+        return Settings.load(**given)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    """The default model, loaded once."""
+    return load_embedder(Settings.load())
+
+
+# -- broker -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Valkey:
+    """A real Valkey server on a Unix socket, as the supervisor starts it: it keeps nothing over a restart."""
+
+    directory: Path
+    process: subprocess.Popen[bytes] | None = None
+    settings: Settings = field(init=False)
+
+    def __post_init__(self) -> None:
+        url = f"redis+socket://{self.directory / 'valkey.sock'}"
+        self.settings = Settings.load(broker_url=url, state_dir=self.directory / "state")
+
+    def start(self) -> None:
+        options = ["--port", "0", "--unixsocket", str(self.directory / "valkey.sock"), "--unixsocketperm", "700"]
+        options += ["--dir", str(self.directory), "--save", "", "--appendonly", "no", "--loglevel", "warning"]
+        self.process = subprocess.Popen([embedded_binary(), *options], stdout=subprocess.DEVNULL)
+        wait_until(lambda: reachable(self.settings), "Valkey answers", timeout_s=10)
+
+    def send(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+def _valkey() -> Iterator[Valkey]:
+    try:
+        embedded_binary()
+    except BrokerUnavailable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    directory = Path(tempfile.mkdtemp(prefix="hw-", dir="/tmp"))  # sun_path is short
+    server = Valkey(directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """One server for all tests that leave it as they found it: use a ``collection`` of your own."""
+    yield from _valkey()
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """A server that a test may stop, restart or freeze."""
+    yield from _valkey()
+
+
+# -- index ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One place that can hold an index; each ``adapter`` is a new object on the same place."""
+
+    name: str
+    adapter: Callable[[], VectorIndex]
+
+
+def _edge(directory: Path) -> Iterator[Backend]:
+    made: list[EdgeIndex] = []
+
+    def adapter() -> VectorIndex:
+        for one in made:
+            one.close()  # one process, one shard
+        made.append(EdgeIndex(directory / "index", directory / "index.json"))
+        return made[-1]
+
+    yield Backend("edge", adapter)
+    for one in made:
+        one.close()
+
+
+def _memory(_: Path) -> Iterator[Backend]:
+    client = QdrantClient(":memory:")
+    yield Backend("memory", lambda: ServerIndex(client, "contract", "memory"))
+    client.close()
+
+
+def _server(_: Path) -> Iterator[Backend]:
+    settings = Settings.load()
+    if settings.qdrant_url is None:
+        pytest.skip("QDRANT_URL names no server")
+    url, key, name = settings.qdrant_url, settings.qdrant_api_key, f"contract-{uuid.uuid4().hex}"
+    yield Backend("server", lambda: ServerIndex.connect(url, key, name))
+    client = QdrantClient(url=url, api_key=key, check_compatibility=False)
+    client.delete_collection(name)
+    client.close()
+
+
+_BACKENDS = {"edge": _edge, "memory": _memory, "server": _server}
+
+
+@pytest.fixture(params=list(_BACKENDS))
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    """An empty place for an index, once per backend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)  # said by the local mode
+        yield from _BACKENDS[request.param](tmp_path)
+
+
+@pytest.fixture
+def edge_index(tmp_path: Path) -> Iterator[EdgeIndex]:
+    """The embedded engine alone, not opened yet."""
+    index = EdgeIndex(tmp_path / "index", tmp_path / "index.json")
+    yield index
+    index.close()

@@ -1,0 +1,685 @@
+"""The contract of VectorIndex, for each of its backends: the same calls give the same answers everywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+
+from headwater import index_edge
+from headwater.document import document_id, point_id, record_id, text_hash
+from headwater.errors import HeadwaterError, IndexMismatch, IndexUnavailable, QueryError
+from headwater.index import (
+    Chunk,
+    Condition,
+    DocumentWrite,
+    IndexCounts,
+    SearchQuery,
+    Sparse,
+    VectorIndex,
+    glob_conditions,
+)
+from headwater.index_edge import EdgeIndex
+
+MODEL, DIMENSION = "model@1", 8
+
+
+class Backend(Protocol):
+    name: str
+
+    def adapter(self) -> VectorIndex: ...
+
+
+@pytest.fixture
+def index(backend: Backend) -> VectorIndex:
+    made = backend.adapter()
+    made.ensure_schema(MODEL, DIMENSION)
+    return made
+
+
+# -- values -----------------------------------------------------------------------------------------------
+
+
+def vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A unit vector that belongs to a text."""
+    raw = np.random.default_rng(int(text_hash(text)[:12], 16)).normal(size=DIMENSION)
+    return (raw / np.linalg.norm(raw)).astype(np.float32)
+
+
+def axis(*weights: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A unit vector with these first numbers."""
+    raw = np.zeros(DIMENSION, np.float32)
+    raw[: len(weights)] = weights
+    return raw / np.linalg.norm(raw)
+
+
+def pieces(texts: Sequence[str]) -> tuple[Chunk, ...]:
+    return tuple(Chunk(n, text, text_hash(text), n, n + len(text)) for n, text in enumerate(texts))
+
+
+def version(path: str, seq: int, texts: Sequence[str] = (), **changes: Any) -> DocumentWrite:
+    """A version of a document with one chunk per text."""
+    made = DocumentWrite(
+        document_id=document_id(path.encode()),
+        path=path,
+        seq=seq,
+        content_hash=f"hash of {seq}",
+        pipeline="p",
+        kind="text",
+        modified_at="2026-01-02T03:04:05.000000Z",
+        size=7,
+        chunks=pieces(texts),
+        dense=np.stack([vector(text) for text in texts]) if texts else np.zeros((0, DIMENSION), np.float32),
+        sparse=[Sparse([11], [1.0]) for _ in texts],
+    )
+    return replace(made, **changes)
+
+
+def texts_of(index: VectorIndex, path: str) -> dict[int, str]:
+    """Number and text of each stored chunk of a document."""
+    payloads = [point.payload for point in index.scan() if point.payload["path"] == path]
+    return {payload["chunk"]: payload["text"] for payload in payloads if "text" in payload}
+
+
+def paths_found(index: VectorIndex, *conditions: Condition) -> set[str]:
+    query = SearchQuery("dense", 50, vector("any"), conditions=conditions)
+    return {hit.payload["path"] for hit in index.search(query)}
+
+
+# -- schema -----------------------------------------------------------------------------------------------
+
+
+def test_making_the_schema_twice_keeps_the_index_and_its_id(backend: Backend) -> None:
+    first = backend.adapter().ensure_schema(MODEL, DIMENSION)
+    index = backend.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
+    index.apply(version("a", 1, ["one"]))
+    again = index.ensure_schema(MODEL, DIMENSION)
+    assert again == first
+    assert (again.model, again.dimension) == (MODEL, DIMENSION)
+    assert index.count() == IndexCounts(1, 1)
+    assert backend.adapter().open_existing() == first
+
+
+@pytest.mark.parametrize(("model", "dimension"), [("model@2", DIMENSION), (MODEL, DIMENSION + 1)])
+def test_another_model_or_dimension_is_refused_and_the_index_is_left_alone(
+    backend: Backend, model: str, dimension: int
+) -> None:
+    first = backend.adapter().ensure_schema(MODEL, DIMENSION)
+    with pytest.raises(IndexMismatch, match=r"was made with the model model@1 \(8 dimensions"):
+        backend.adapter().ensure_schema(model, dimension)
+    assert backend.adapter().open_existing() == first
+
+
+def test_opening_an_index_that_is_not_there_is_an_error(backend: Backend) -> None:
+    with pytest.raises(IndexUnavailable, match=r"^there is no .*: (run|start) 'headwater"):
+        backend.adapter().open_existing()
+
+
+def test_an_existing_index_is_opened_with_all_that_it_holds(backend: Backend) -> None:
+    first = backend.adapter()
+    first.ensure_schema(MODEL, DIMENSION)
+    first.apply(version("a", 1, ["one", "two"]))
+    first.flush()
+    index = backend.adapter()
+    index.open_existing()
+    assert texts_of(index, "a") == {0: "one", 1: "two"}
+    assert index.document_vectors(document_id(b"nothing")).shape == (0, DIMENSION)
+
+
+def test_closing_twice_is_no_error(backend: Backend) -> None:
+    index = backend.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
+    index.close()
+    index.close()
+
+
+# -- what is held -----------------------------------------------------------------------------------------
+
+
+def test_an_unknown_document_has_no_state(index: VectorIndex) -> None:
+    assert index.document_state(document_id(b"a")) is None
+
+
+def test_a_staged_document_has_chunks_but_no_record(index: VectorIndex) -> None:
+    index.stage(version("a", 7, ["one", "two"], total_chunks=3))
+    state = index.document_state(document_id(b"a"))
+    assert state is not None
+    assert (state.seq, state.highest_seq, state.content_hash, state.chunks) == (0, 7, None, 0)
+    assert state.newest_hashes == {"hash of 7"}
+    assert index.count() == IndexCounts(0, 2)
+
+
+def test_an_applied_document_is_whole(index: VectorIndex) -> None:
+    index.apply(version("a", 7, ["one", "two"], partial="only the start"))
+    state = index.document_state(document_id(b"a"))
+    assert state is not None
+    assert (state.seq, state.highest_seq, state.content_hash) == (7, 7, "hash of 7")
+    assert (state.chunks, state.partial, state.newest_hashes) == (2, "only the start", {"hash of 7"})
+
+
+def test_a_staged_newer_version_shows_beside_the_record_of_the_older_one(index: VectorIndex) -> None:
+    index.apply(version("a", 7, ["one", "two", "three"]))
+    index.stage(version("a", 8, ["uno"], total_chunks=3))
+    state = index.document_state(document_id(b"a"))
+    assert state is not None
+    assert (state.seq, state.highest_seq, state.content_hash) == (7, 8, "hash of 7")
+    assert state.newest_hashes == {"hash of 8"}
+
+
+def test_the_last_chunks_complete_a_staged_version(index: VectorIndex) -> None:
+    whole = version("a", 8, ["one", "two", "three"], total_chunks=3)
+    first = replace(whole, chunks=whole.chunks[:2], dense=whole.dense[:2], sparse=whole.sparse[:2])
+    last = replace(whole, chunks=whole.chunks[2:], dense=whole.dense[2:], sparse=whole.sparse[2:])
+    index.stage(first)
+    index.apply(last)
+    state = index.document_state(document_id(b"a"))
+    assert state is not None
+    assert (state.seq, state.chunks) == (8, 3)
+    assert texts_of(index, "a") == {0: "one", 1: "two", 2: "three"}
+
+
+def test_a_document_without_chunks_has_a_record_alone(index: VectorIndex) -> None:
+    index.apply(version("a", 3))
+    assert index.count() == IndexCounts(1, 0)
+    state = index.document_state(document_id(b"a"))
+    assert state is not None
+    assert (state.seq, state.chunks) == (3, 0)
+
+
+def test_counts_and_paths_follow_the_writes(index: VectorIndex) -> None:
+    assert index.paths() == []
+    index.apply(version("b/two.md", 1, ["one", "two"]))
+    assert index.paths() == ["b/two.md"]
+    index.apply(version("a.md", 2, ["three"]))
+    assert index.paths() == ["a.md", "b/two.md"]
+    assert index.count() == IndexCounts(2, 3)
+    index.delete(document_id(b"b/two.md"), 9)
+    assert index.paths() == ["a.md"]
+    assert index.count() == IndexCounts(1, 1)
+
+
+def test_the_vectors_of_a_document_come_in_the_order_of_its_chunks(index: VectorIndex) -> None:
+    texts = [f"text {n}" for n in range(300)]
+    index.apply(version("a", 1, texts))
+    index.apply(version("b", 2, ["other"]))
+    found = index.document_vectors(document_id(b"a"))
+    assert found.shape == (300, DIMENSION)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.stack([vector(text) for text in texts]), atol=1e-6)
+
+
+def test_a_scan_gives_every_point_once_with_or_without_its_vectors(index: VectorIndex) -> None:
+    texts = [f"text {n}" for n in range(600)]
+    index.apply(version("a", 1, texts))
+    document = document_id(b"a")
+    expected = sorted([record_id(document), *(point_id(document, n) for n in range(600))])
+    bare = list(index.scan())
+    full = list(index.scan(with_vectors=True))
+    assert sorted(point.id for point in bare) == sorted(point.id for point in full) == expected
+    assert all(point.dense is None and point.sparse is None for point in bare)
+    for point in full:
+        if point.id == record_id(document):
+            assert point.dense is None
+            continue
+        assert point.dense is not None
+        assert point.sparse is not None
+        np.testing.assert_allclose(point.dense, vector(point.payload["text"]), atol=1e-6)
+        assert (list(point.sparse.indices), list(point.sparse.values)) == ([11], [1.0])
+
+
+def test_the_payload_of_a_chunk_has_exactly_the_fields_of_the_design(index: VectorIndex) -> None:
+    chunk = Chunk(0, "one", text_hash("one"), 5, 8, start_line=2, end_line=3, page=4, headings=("A", "B"))
+    index.apply(version("dir/a.md", 9, ["one"], chunks=(chunk,), title="Title", kind="markdown"))
+    payload = next(point.payload for point in index.scan() if "text" in point.payload)
+    assert dict(payload) == {
+        "text": "one",
+        "path": "dir/a.md",
+        "document_id": document_id(b"dir/a.md"),
+        "chunk": 0,
+        "text_hash": text_hash("one"),
+        "content_hash": "hash of 9",
+        "seq": 9,
+        "title": "Title",
+        "headings": ["A", "B"],
+        "start": 5,
+        "end": 8,
+        "start_line": 2,
+        "end_line": 3,
+        "page": 4,
+        "modified_at": "2026-01-02T03:04:05.000000Z",
+        "kind": "markdown",
+    }
+
+
+# -- the embedding cache ----------------------------------------------------------------------------------
+
+
+def test_vectors_are_found_by_the_hash_of_their_text_and_missing_ones_are_left_out(index: VectorIndex) -> None:
+    index.apply(version("a", 1, ["one", "two"]))
+    found = index.vectors([text_hash("two"), text_hash("never written"), text_hash("two")])
+    assert list(found) == [text_hash("two")]
+    np.testing.assert_allclose(found[text_hash("two")], vector("two"), atol=1e-6)
+    assert index.vectors([]) == {}
+
+
+def test_more_hashes_than_one_call_takes_are_all_answered(index: VectorIndex) -> None:
+    texts = [f"text {n}" for n in range(700)]
+    index.apply(version("a", 1, texts))
+    found = index.vectors([text_hash(text) for text in texts] + [text_hash("missing")])
+    assert len(found) == 700
+    for text in texts:
+        np.testing.assert_allclose(found[text_hash(text)], vector(text), atol=1e-6)
+
+
+def test_a_rare_text_is_found_beside_one_that_stands_in_600_documents(index: VectorIndex) -> None:
+    for n in range(600):
+        index.stage(version(f"{n}", 1, ["licence"]))
+    index.apply(version("rare", 1, ["rare", "licence"]))
+    found = index.vectors([text_hash("licence"), text_hash("rare")])
+    np.testing.assert_allclose(found[text_hash("rare")], vector("rare"), atol=1e-6)
+    np.testing.assert_allclose(found[text_hash("licence")], vector("licence"), atol=1e-6)
+
+
+# -- fencing ----------------------------------------------------------------------------------------------
+
+
+def test_a_newer_version_replaces_the_older_one_and_its_tail(index: VectorIndex) -> None:
+    index.apply(version("a", 5, ["one", "two", "three"]))
+    index.apply(version("b", 5, ["other"]))
+    index.apply(version("a", 6, ["uno", "two"]))
+    assert texts_of(index, "a") == {0: "uno", 1: "two"}
+    assert texts_of(index, "b") == {0: "other"}
+    assert index.vectors([text_hash("one"), text_hash("three")]) == {}
+
+
+def test_an_older_version_of_equal_length_is_ignored(index: VectorIndex) -> None:
+    index.apply(version("a", 6, ["new one", "new two"]))
+    index.apply(version("a", 5, ["old one", "old two"]))
+    state = index.document_state(document_id(b"a"))
+    assert state is not None
+    assert (state.seq, state.highest_seq, state.content_hash) == (6, 6, "hash of 6")
+    assert texts_of(index, "a") == {0: "new one", 1: "new two"}
+
+
+def test_an_older_version_with_more_chunks_leaves_none_of_them(index: VectorIndex) -> None:
+    """A slow worker's late write must not add a tail that no version has."""
+    index.apply(version("a", 6, ["new"]))
+    index.apply(version("a", 5, ["old one", "old two", "old three"]))
+    assert texts_of(index, "a") == {0: "new"}
+    assert index.count() == IndexCounts(1, 1)
+
+
+def test_points_of_an_equal_seq_stay_as_they_are(index: VectorIndex) -> None:
+    index.apply(version("a", 6, ["first", "second"]))
+    index.apply(version("a", 6, ["other"], content_hash="another"))
+    assert texts_of(index, "a") == {0: "first", 1: "second"}
+    state = index.document_state(document_id(b"a"))
+    assert state is not None
+    assert state.content_hash == "hash of 6"
+
+
+def test_seqs_of_today_are_told_apart_to_the_microsecond(index: VectorIndex) -> None:
+    now = time.time_ns() // 1000
+    for seq in range(now - 3, now + 4):
+        index.apply(version("a", seq, [f"at {seq}"]))
+        index.apply(version("a", seq - 1, ["too late"]))
+        assert texts_of(index, "a") == {0: f"at {seq}"}
+        index.delete(document_id(b"a"), seq)
+        assert texts_of(index, "a") == {0: f"at {seq}"}
+        state = index.document_state(document_id(b"a"))
+        assert state is not None
+        assert state.highest_seq == seq
+    index.delete(document_id(b"a"), now + 4)
+    assert index.document_state(document_id(b"a")) is None
+
+
+def test_a_delete_takes_lower_seqs_of_its_document_only(index: VectorIndex) -> None:
+    index.apply(version("a", 5, ["one", "two"]))
+    index.apply(version("b", 5, ["other"]))
+    index.delete(document_id(b"a"), 5)
+    assert index.count() == IndexCounts(2, 3)
+    index.delete(document_id(b"a"), 6)
+    index.delete(document_id(b"a"), 6)
+    assert index.count() == IndexCounts(1, 1)
+    assert index.document_state(document_id(b"a")) is None
+    assert texts_of(index, "b") == {0: "other"}
+
+
+# -- search -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ranked(index: VectorIndex) -> VectorIndex:
+    """Nearest to axis(1): A, C, B. Best for term 11: C, B. So the fused order is C, B, A."""
+    for path, dense, sparse in [
+        ("A", axis(1.0), Sparse([12], [9.0])),
+        ("B", axis(0.3, 1.0), Sparse([11], [1.0])),
+        ("C", axis(1.0, 0.75), Sparse([11], [3.0])),
+    ]:
+        index.apply(version(path, 1, ["text of " + path], dense=dense[None, :], sparse=[sparse]))
+    return index
+
+
+@pytest.mark.parametrize(("mode", "order"), [("dense", "ACB"), ("sparse", "CB"), ("hybrid", "CBA")])
+def test_each_mode_finds_the_best_first(ranked: VectorIndex, mode: Any, order: str) -> None:
+    hits = ranked.search(SearchQuery(mode, 10, axis(1.0), Sparse([11], [1.0])))
+    assert "".join(hit.payload["path"] for hit in hits) == order
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert hits[0].payload["text"] == f"text of {order[0]}"
+    best = ranked.search(SearchQuery(mode, 1, axis(1.0), Sparse([11], [1.0])))
+    assert [hit.payload["path"] for hit in best] == [order[0]]
+
+
+def test_dense_scores_are_cosines(ranked: VectorIndex) -> None:
+    hits = ranked.search(SearchQuery("dense", 10, axis(1.0)))
+    scores = {hit.payload["path"]: hit.score for hit in hits}
+    assert scores == pytest.approx({"A": 1.0, "C": 0.8, "B": 0.3 / np.hypot(0.3, 1.0)}, abs=1e-5)
+
+
+def test_a_score_threshold_keeps_the_better_hits(ranked: VectorIndex) -> None:
+    dense = ranked.search(SearchQuery("dense", 10, axis(1.0), score_threshold=0.5))
+    assert [hit.payload["path"] for hit in dense] == ["A", "C"]
+    whole = ranked.search(SearchQuery("hybrid", 10, axis(1.0), Sparse([11], [1.0])))
+    between = (whole[1].score + whole[2].score) / 2
+    hybrid = ranked.search(SearchQuery("hybrid", 10, axis(1.0), Sparse([11], [1.0]), score_threshold=between))
+    assert [hit.payload["path"] for hit in hybrid] == ["C", "B"]
+
+
+def test_a_search_in_each_mode_obeys_its_conditions(ranked: VectorIndex) -> None:
+    only = (Condition("path", any_of=("A", "B")),)
+    found = {
+        mode: [hit.payload["path"] for hit in ranked.search(SearchQuery(mode, 9, axis(1.0), Sparse([11], [1.0]), only))]
+        for mode in ("dense", "sparse", "hybrid")
+    }
+    assert found == {"dense": ["A", "B"], "sparse": ["B"], "hybrid": ["B", "A"]}
+
+
+def test_a_search_needs_the_vectors_of_its_mode(index: VectorIndex) -> None:
+    with pytest.raises(QueryError, match="a hybrid search needs its vectors"):
+        index.search(SearchQuery("hybrid", 1, axis(1.0)))
+
+
+def test_a_record_is_never_found(index: VectorIndex) -> None:
+    for n in range(20):
+        index.apply(version(f"empty {n}", 1))
+    index.apply(version("a", 1, ["one"]))
+    for mode in ("dense", "sparse", "hybrid"):
+        hits = index.search(SearchQuery(mode, 50, vector("one"), Sparse([11], [1.0])))  # type: ignore[arg-type]
+        assert [hit.payload.get("text") for hit in hits] == ["one"]
+
+
+@pytest.fixture
+def library(index: VectorIndex) -> VectorIndex:
+    """Four documents that differ in each field that filters may name."""
+    for path, kind, page, modified_at, title in [
+        ("a.md", "markdown", None, "2026-01-01T00:00:00Z", "Alpha"),
+        ("docs/b.md", "markdown", None, "2026-02-01T12:00:00Z", None),
+        ("docs/c.pdf", "pdf", 1, "2026-02-01T12:00:01Z", "Gamma"),
+        ("docs/deep/d.pdf", "pdf", 9, "2026-03-01T00:00:00Z", None),
+    ]:
+        chunk = Chunk(0, path, text_hash(path), 0, 1, page=page, headings=(f"{kind} heading", "all"))
+        write = version(path, 1, [path], chunks=(chunk,), kind=kind, modified_at=modified_at, title=title)
+        index.apply(write)
+    return index
+
+
+FILTERS = [
+    ([Condition("path", any_of=("a.md", "docs/c.pdf", "none"))], {"a.md", "docs/c.pdf"}),
+    ([Condition("path", any_of=())], set()),
+    ([Condition("kind", any_of=("pdf",))], {"docs/c.pdf", "docs/deep/d.pdf"}),
+    ([Condition("kind", any_of=("pdf",), negate=True)], {"a.md", "docs/b.md"}),
+    ([Condition("title", any_of=("Alpha",))], {"a.md"}),
+    ([Condition("headings", any_of=("pdf heading",))], {"docs/c.pdf", "docs/deep/d.pdf"}),
+    ([Condition("page", any_of=(9,))], {"docs/deep/d.pdf"}),
+    ([Condition("page", gte=1, lt=9)], {"docs/c.pdf"}),
+    ([Condition("page", gt=1, lte=9)], {"docs/deep/d.pdf"}),
+    ([Condition("modified_at", gte="2026-02-01T12:00:01Z")], {"docs/c.pdf", "docs/deep/d.pdf"}),
+    ([Condition("modified_at", gt="2026-01-01T00:00:00Z", lt="2026-02-01T12:00:01Z")], {"docs/b.md"}),
+    ([Condition("modified_at", lte="2026-02-01T13:00:00+01:00")], {"a.md", "docs/b.md"}),
+    ([Condition("kind", any_of=("pdf",)), Condition("page", gte=2)], {"docs/deep/d.pdf"}),
+    ([Condition("kind", any_of=("pdf",)), Condition("page", gte=2, negate=True)], {"docs/c.pdf"}),
+]
+
+
+@pytest.mark.parametrize(("conditions", "expected"), FILTERS)
+def test_filters_keep_what_they_name(
+    library: VectorIndex, conditions: list[Condition], expected: set[str]
+) -> None:
+    assert paths_found(library, *conditions) == expected
+
+
+def test_a_filter_on_an_unknown_field_is_an_error_that_names_the_known_ones(library: VectorIndex) -> None:
+    with pytest.raises(QueryError, match=r"there is no filter 'colour': filters are chunk, .*title"):
+        paths_found(library, Condition("colour", any_of=("red",)))
+
+
+GLOBS = [
+    ("*.md", {"a.md", "docs/b.md"}),
+    ("/*.md", {"a.md"}),
+    ("docs/", {"docs/b.md", "docs/c.pdf", "docs/deep/d.pdf"}),
+    ("docs/*.pdf", {"docs/c.pdf"}),
+    ("docs/**/*.pdf", {"docs/c.pdf", "docs/deep/d.pdf"}),
+    ("**", {"a.md", "docs/b.md", "docs/c.pdf", "docs/deep/d.pdf"}),
+    (" a.md ", {"a.md"}),
+    ("*.docx", set()),
+]
+
+
+@pytest.mark.parametrize(("glob", "expected"), GLOBS)
+def test_a_path_glob_becomes_the_paths_that_it_matches(
+    library: VectorIndex, glob: str, expected: set[str]
+) -> None:
+    condition = glob_conditions(library, glob)
+    assert set(condition.any_of or ()) == expected
+    assert paths_found(library, condition) == expected
+
+
+def test_a_path_glob_that_is_not_valid_is_an_error(library: VectorIndex) -> None:
+    with pytest.raises(QueryError, match=r"^the path glob '!' is not valid"):
+        glob_conditions(library, "!")
+
+
+# -- what is refused --------------------------------------------------------------------------------------
+
+BAD_VECTORS: list[tuple[str, Callable[[DocumentWrite], DocumentWrite]]] = [
+    ("not a number", lambda d: replace(d, dense=np.vstack([d.dense[:1], np.full((1, DIMENSION), np.nan)]))),
+    ("infinite", lambda d: replace(d, dense=np.vstack([d.dense[:1], np.full((1, DIMENSION), np.inf)]))),
+    ("too long", lambda d: replace(d, dense=d.dense * 2)),
+    ("zero", lambda d: replace(d, dense=np.vstack([d.dense[:1], np.zeros((1, DIMENSION))]))),
+    ("of another dimension", lambda d: replace(d, dense=np.eye(2, DIMENSION + 1, dtype=np.float32))),
+    ("too few", lambda d: replace(d, dense=d.dense[:1])),
+    ("sparse and too few", lambda d: replace(d, sparse=d.sparse[:1])),
+    ("sparse and not a number", lambda d: replace(d, sparse=[d.sparse[0], Sparse([1], [float("nan")])])),
+    ("sparse and infinite", lambda d: replace(d, sparse=[d.sparse[0], Sparse([1], [float("inf")])])),
+]
+
+
+@pytest.mark.parametrize("write", ["stage", "apply"])
+@pytest.mark.parametrize("spoil", [spoil for _, spoil in BAD_VECTORS], ids=[name for name, _ in BAD_VECTORS])
+def test_bad_vectors_are_refused_before_anything_is_written(
+    index: VectorIndex, spoil: Callable[[DocumentWrite], DocumentWrite], write: str
+) -> None:
+    index.apply(version("a", 1, ["old"]))
+    with pytest.raises(ValueError, match="vector"):
+        getattr(index, write)(spoil(version("a", 2, ["one", "two"])))
+    assert texts_of(index, "a") == {0: "old"}
+    assert index.count() == IndexCounts(1, 1)
+
+
+# -- the embedded engine alone ----------------------------------------------------------------------------
+
+_WRITER = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+import test_index_contract as contract
+index = contract.EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
+index.ensure_schema(contract.MODEL, contract.DIMENSION)
+index.apply(contract.version("a", 1, ["one", "two"]))
+index.flush()
+print("ready", flush=True)
+{then}
+"""
+
+
+def other_process(where: Path, then: str) -> subprocess.Popen[str]:
+    """A process that has written and flushed a document, and then does something else."""
+    script = _WRITER.format(tests=str(Path(__file__).parent), where=str(where), then=then)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_what_was_flushed_outlives_a_process_that_ends_without_closing(
+    edge_index: EdgeIndex, tmp_path: Path
+) -> None:
+    with other_process(tmp_path, "os._exit(9)") as process:
+        assert process.wait(timeout=20) == 9
+    edge_index.ensure_schema(MODEL, DIMENSION)
+    assert texts_of(edge_index, "a") == {0: "one", 1: "two"}
+    np.testing.assert_allclose(edge_index.document_vectors(document_id(b"a"))[1], vector("two"), atol=1e-6)
+
+
+def test_a_second_process_is_refused_until_the_first_has_let_go(
+    edge_index: EdgeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_edge, "_LOCK_WAIT_S", 0.3)
+    with other_process(tmp_path, "sys.stdin.read(); index.close()") as process:
+        for opened in (edge_index.open_existing, lambda: edge_index.ensure_schema(MODEL, DIMENSION)):
+            with pytest.raises(IndexUnavailable, match="another process holds the index"):
+                opened()
+        process.communicate()
+    edge_index.open_existing()
+    assert edge_index.count() == IndexCounts(1, 2)
+
+
+def test_a_shard_that_cannot_be_loaded_is_set_aside_and_a_new_index_is_made(
+    edge_index: EdgeIndex, tmp_path: Path
+) -> None:
+    # Given an index whose files are damaged
+    first = edge_index.ensure_schema(MODEL, DIMENSION)
+    edge_index.apply(version("a", 1, ["one"]))
+    edge_index.close()
+    for file in (tmp_path / "index").rglob("*.json"):
+        file.write_text("{ damaged")
+    # Then reading it is an error
+    with pytest.raises(IndexUnavailable, match="damaged"):
+        EdgeIndex(tmp_path / "index", tmp_path / "index.json").open_existing()
+    # And the worker makes a new one with another id, so that the producer rings for every document again
+    second = edge_index.ensure_schema(MODEL, DIMENSION)
+    assert second.index_id != first.index_id
+    assert edge_index.count() == IndexCounts(0, 0)
+    assert (tmp_path / "index.damaged").is_dir()
+    edge_index.apply(version("a", 2, ["one"]))
+    edge_index.close()
+    assert EdgeIndex(tmp_path / "index", tmp_path / "index.json").manifest() == second
+
+
+def test_a_manifest_that_cannot_be_read_says_what_to_do(edge_index: EdgeIndex, tmp_path: Path) -> None:
+    edge_index.ensure_schema(MODEL, DIMENSION)
+    edge_index.close()
+    (tmp_path / "index.json").write_text("[]")
+    with pytest.raises(IndexMismatch, match=r"index\.json cannot be read .* delete it"):
+        edge_index.open_existing()
+
+
+_STARVED = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+import test_index_contract as contract
+import os
+index = contract.EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 3, 4096))
+try:
+    index.ensure_schema(contract.MODEL, contract.DIMENSION)
+except contract.HeadwaterError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_an_index_that_cannot_be_opened_for_want_of_files_is_not_thrown_away(
+    edge_index: EdgeIndex, tmp_path: Path
+) -> None:
+    """Too many open files is the process's trouble, not damage: the shard stays, and the call may succeed later."""
+    first = edge_index.ensure_schema(MODEL, DIMENSION)
+    edge_index.apply(version("a", 1, ["one"]))
+    edge_index.close()
+    script = _STARVED.format(tests=str(Path(__file__).parent), where=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "IndexUnavailable\n", done.stderr
+    assert not (tmp_path / "index.damaged").exists()
+    assert edge_index.open_existing() == first
+    assert texts_of(edge_index, "a") == {0: "one"}
+
+
+def test_a_closed_index_says_so(edge_index: EdgeIndex) -> None:
+    edge_index.ensure_schema(MODEL, DIMENSION)
+    edge_index.close()
+    with pytest.raises(IndexUnavailable, match="is closed"):
+        edge_index.count()
+
+
+def test_eight_threads_write_search_and_flush_at_once(edge_index: EdgeIndex) -> None:
+    edge_index.ensure_schema(MODEL, DIMENSION)
+
+    def work(worker: int) -> None:
+        for seq in range(1, 13):
+            texts = [f"{worker} {seq} {n}" for n in range(1 + (seq * 7 + worker) % 5)]
+            edge_index.apply(version(f"own {worker}", seq, texts))
+            edge_index.apply(version("shared", 100 * seq + worker, [f"shared {worker} {seq}"]))
+            edge_index.flush()
+            hits = edge_index.search(SearchQuery("hybrid", 5, vector(texts[0]), Sparse([11], [1.0])))
+            assert all("text" in hit.payload for hit in hits)
+            assert f"own {worker}" in edge_index.paths()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    for worker in range(8):
+        expected = [f"{worker} 12 {n}" for n in range(1 + (12 * 7 + worker) % 5)]
+        assert texts_of(edge_index, f"own {worker}") == dict(enumerate(expected))
+    assert texts_of(edge_index, "shared") == {0: "shared 7 12"}
+
+
+class FailingShard:
+    """A shard whose flush waits until it is told to fail."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.may_fail = threading.Event()
+
+    def flush(self) -> None:
+        self.begun.release()
+        self.may_fail.wait(10)
+        raise RuntimeError("No space left on device")
+
+    def close(self) -> None: ...
+
+
+def test_a_flush_that_fails_fails_for_everybody_who_waited_for_it(tmp_path: Path) -> None:
+    """Group commit: nobody may take another's failed flush for his own success."""
+    index, shard = EdgeIndex(tmp_path / "index", tmp_path / "index.json"), FailingShard()
+    index._shard = shard  # type: ignore[assignment]
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(index.flush)
+        assert shard.begun.acquire(timeout=10)
+        others = [threads.submit(index.flush) for _ in range(3)]
+        with index._flushing:
+            index._flushing.wait_for(lambda: len(index._flushing._waiters) == 3, 0.2)  # type: ignore[attr-defined]
+        shard.may_fail.set()
+        errors = [one.exception(timeout=20) for one in (first, *others)]
+    assert [type(error) for error in errors] == [IndexUnavailable] * 4
+    assert all(isinstance(error, HeadwaterError) for error in errors)

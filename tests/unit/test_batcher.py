@@ -1,0 +1,281 @@
+"""Texts of many callers in the batches of one model."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from headwater.batcher import Batcher, Priority
+from headwater.embedder import Kind
+from headwater.errors import ModelError
+
+WAIT_S = 10
+DIMENSION = 8
+
+
+def vector_of(text: str, kind: Kind = "document") -> NDArray[np.float32]:
+    """A unit vector that only this text has."""
+    raw = np.frombuffer(hashlib.sha256(f"{kind}\0{text}".encode()).digest(), np.uint8)[:DIMENSION].astype(np.float32)
+    return raw / np.float32(np.linalg.norm(raw))
+
+
+@dataclass
+class FakeEmbedder:
+    """Gives each text its own vector and notes the batches. ``gate`` holds it back while it is not set."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    entered: threading.Event = field(default_factory=threading.Event)
+    batches: list[tuple[Kind, list[str]]] = field(default_factory=list)
+    broken_by: str | None = None
+    name: str = "fake"
+    dimension: int = DIMENSION
+    window: int = 1000
+    tokenizer_json: str = "{}"
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
+        self.batches.append((kind, list(texts)))
+        self.entered.set()
+        assert self.gate.wait(WAIT_S)
+        if self.broken_by in texts:
+            raise ModelError("the model gave a vector that is not finite")
+        return np.stack([vector_of(text, kind) for text in texts])
+
+    def order(self) -> list[str]:
+        return [text for _, texts in self.batches for text in texts]
+
+
+class Told(list[int]):
+    """Token counts that say when they are read: the caller then holds the batcher's lock, so it comes first."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        super().__init__(counts)
+        self.read = threading.Event()
+
+    def __iter__(self) -> Iterator[int]:
+        self.read.set()
+        return super().__iter__()
+
+
+@dataclass
+class Room:
+    """A batcher whose model is held back, and callers that wait in it."""
+
+    embedder: FakeEmbedder
+    batcher: Batcher
+    callers: ThreadPoolExecutor
+
+    def ask(self, texts: Sequence[str], priority: Priority, tokens: int = 10) -> Future[tuple[Any, int]]:
+        """Returns when the texts are in the queue."""
+        told = Told([tokens] * len(texts))
+        future = self.callers.submit(self.batcher.embed, texts, priority, told)
+        assert told.read.wait(WAIT_S)
+        return future
+
+    def hold(self) -> Future[tuple[Any, int]]:
+        """Returns when the model is busy with a first batch."""
+        future = self.ask(["first"], "bulk")
+        assert self.embedder.entered.wait(WAIT_S)
+        return future
+
+    def let_go(self) -> None:
+        self.embedder.gate.set()
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    embedder = FakeEmbedder()
+    batcher = Batcher(embedder, batch_tokens=1000)
+    with ThreadPoolExecutor(32) as callers:
+        yield Room(embedder, batcher, callers)
+        embedder.gate.set()
+        batcher.close()
+
+
+def make(batch_tokens: int = 1000, on_embedded: Callable[[int], None] = lambda _: None) -> tuple[FakeEmbedder, Batcher]:
+    embedder = FakeEmbedder()
+    embedder.gate.set()
+    return embedder, Batcher(embedder, batch_tokens, on_embedded)
+
+
+CALLS = st.lists(
+    st.tuples(
+        st.lists(st.text("abc", max_size=12), max_size=12),
+        st.sampled_from(["query", "live", "bulk"]),
+    ),
+    max_size=10,
+)
+
+
+@settings(max_examples=40)
+@given(CALLS, st.sampled_from([256, 20, 1]))
+def test_each_text_gets_its_own_vector_whoever_asks_beside_it(
+    calls: list[tuple[list[str], Priority]], batch_tokens: int
+) -> None:
+    embedder, batcher = make(batch_tokens)
+    with ThreadPoolExecutor(10) as callers:
+        answers = list(callers.map(lambda call: batcher.embed(*call), calls))
+    batcher.close()
+    for (texts, priority), (vectors, fresh) in zip(calls, answers, strict=True):
+        kind: Kind = "query" if priority == "query" else "document"
+        assert vectors.shape == (len(texts), DIMENSION)
+        assert all(np.array_equal(row, vector_of(text, kind)) for row, text in zip(vectors, texts, strict=True))
+        assert 0 <= fresh <= len(set(texts))
+    # and each was embedded once for all of them
+    embedded = [(kind, text) for kind, texts in embedder.batches for text in texts]
+    assert len(embedded) == len(set(embedded)) == sum(fresh for _, fresh in answers)
+
+
+def test_a_text_that_many_wait_for_is_embedded_once(room: Room) -> None:
+    first = room.hold()
+    waiting = [room.ask(["same", "same", "first"], "bulk") for _ in range(5)]
+    room.let_go()
+    answers = [future.result(WAIT_S) for future in waiting]
+    assert first.result(WAIT_S)[1] == 1
+    assert [fresh for _, fresh in answers] == [1, 0, 0, 0, 0]
+    assert room.embedder.order().count("same") == room.embedder.order().count("first") == 1
+
+
+def test_a_text_that_comes_again_later_is_not_embedded_again() -> None:
+    embedder, batcher = make()
+    assert batcher.embed(["a", "b"], "live")[1] == 2
+    vectors, fresh = batcher.embed(["b", "c"], "bulk")
+    batcher.close()
+    assert fresh == 1
+    assert np.array_equal(vectors[0], vector_of("b"))
+    assert sorted(embedder.order()) == ["a", "b", "c"]
+
+
+def test_a_text_as_a_query_is_another_than_as_a_document() -> None:
+    embedder, batcher = make()
+    as_document, _ = batcher.embed(["a"], "live")
+    as_query, fresh = batcher.embed(["a"], "query")
+    batcher.close()
+    assert fresh == 1
+    assert not np.array_equal(as_document, as_query)
+    assert embedder.batches == [("document", ["a"]), ("query", ["a"])]
+
+
+def test_queries_go_before_live_edits_and_these_before_bulk_work(room: Room) -> None:
+    room.hold()
+    asked = [room.ask([name], name) for name in ("bulk", "live", "query")]  # type: ignore[arg-type]  # the names agree
+    room.let_go()
+    for future in asked:
+        future.result(WAIT_S)
+    assert room.embedder.order() == ["first", "query", "live", "bulk"]
+
+
+def test_a_bulk_text_that_a_live_edit_needs_too_goes_with_the_live_ones(room: Room) -> None:
+    room.hold()
+    asked = [room.ask(["other", "shared"], "bulk"), room.ask(["shared"], "live")]
+    room.let_go()
+    for future in asked:
+        future.result(WAIT_S)
+    assert room.embedder.order() == ["first", "shared", "other"]
+
+
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=80),
+    st.sampled_from([1, 64, 256, 1000]),
+)
+def test_no_batch_of_several_texts_passes_the_token_budget(tokens: list[int], budget: int) -> None:
+    embedder, batcher = make(budget)
+    texts = [f"{number} {count}" for number, count in enumerate(tokens)]
+    batcher.embed(texts, "bulk", tokens)
+    batcher.close()
+    for _, batch in embedder.batches:
+        padded = len(batch) * max(int(text.split()[1]) for text in batch)
+        assert padded <= budget or len(batch) == 1
+    assert sorted(embedder.order()) == sorted(texts)
+
+
+def test_texts_of_one_length_share_as_few_batches_as_the_budget_allows() -> None:
+    embedder, batcher = make(1000)
+    batcher.embed([str(number) for number in range(100)], "bulk", [50] * 100)
+    batcher.close()
+    assert [len(batch) for _, batch in embedder.batches] == [20] * 5
+
+
+def test_an_error_goes_to_the_callers_of_that_batch_alone(room: Room) -> None:
+    room.embedder.broken_by = "bad"
+    room.hold()
+    bad = room.ask(["bad"], "live")
+    beside = room.ask(["beside"], "live")
+    good = room.ask(["good"], "bulk")
+    room.let_go()
+    for future in (bad, beside):
+        with pytest.raises(ModelError, match="not finite"):
+            future.result(WAIT_S)
+    assert np.array_equal(good.result(WAIT_S)[0][0], vector_of("good"))
+    # and a text that failed is tried anew when it comes again
+    room.embedder.broken_by = None
+    vectors, fresh = room.ask(["bad"], "live").result(WAIT_S)
+    assert fresh == 1
+    assert np.array_equal(vectors[0], vector_of("bad"))
+
+
+def test_texts_of_documents_are_counted_and_queries_are_not() -> None:
+    counted: list[int] = []
+    _, batcher = make(on_embedded=counted.append)
+    batcher.embed(["a", "b", "a"], "bulk")
+    batcher.embed(["c"], "live")
+    batcher.embed(["d"], "query")
+    batcher.close()
+    assert sum(counted) == 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_fails_does_not_leave_callers_waiting_for_ever() -> None:
+    def fail(texts: int) -> None:
+        raise RuntimeError(f"{texts} could not be counted")
+
+    _, batcher = make(on_embedded=fail)
+    answers: list[object] = []
+
+    def ask() -> None:
+        try:
+            answers.append(batcher.embed(["a"], "bulk"))
+            answers.append(batcher.embed(["b"], "bulk"))
+        except RuntimeError as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout=2)
+    assert not thread.is_alive()
+    assert answers
+    batcher.close()
+
+
+def test_no_texts_give_no_rows() -> None:
+    embedder, batcher = make()
+    vectors, fresh = batcher.embed([], "bulk")
+    batcher.close()
+    assert (vectors.shape, fresh, embedder.batches) == ((0, DIMENSION), 0, [])
+
+
+def test_callers_that_wait_when_it_closes_get_an_error_and_the_running_batch_ends(room: Room) -> None:
+    running = room.hold()
+    waiting = room.ask(["late"], "bulk")
+    closing = room.callers.submit(room.batcher.close)
+    while not room.batcher._stopping:
+        threading.Event().wait(0.001)
+    room.let_go()
+    closing.result(WAIT_S)
+    assert np.array_equal(running.result(WAIT_S)[0][0], vector_of("first"))
+    with pytest.raises(RuntimeError, match="closed"):
+        waiting.result(WAIT_S)
+    with pytest.raises(RuntimeError, match="closed"):
+        room.batcher.embed(["more"], "bulk")

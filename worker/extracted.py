@@ -1,0 +1,90 @@
+"""What extraction gives, and the rules for titles and fields that all formats share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from math import isfinite
+from typing import Any
+
+__all__ = ["Extracted", "flat", "markdown_title", "one_line"]
+
+#: A title is looked for in so many characters and lines at the top of a document.
+TITLE_CHARS = 64 * 1024
+TITLE_LINES = 400
+MAX_TITLE_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What one document says. All offsets count characters of `text`."""
+
+    kind: str
+    text: str
+    #: Where the body starts: after the front matter of Markdown, else 0.
+    body_start: int = 0
+    #: From the document itself, never from its file name.
+    title: str | None = None
+    #: JSON-able scalars and lists of scalars.
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    #: pages[i] is where page (slide, sheet) i + 1 starts; empty when the kind has none.
+    pages: tuple[int, ...] = ()
+    #: True when `text` is the file's own characters.
+    own_lines: bool = True
+    #: Why the text is only a part of the document, None when it is whole.
+    partial: str | None = None
+
+
+def flat(fields: Mapping[Any, object]) -> dict[str, object]:
+    kept = ((str(key), _plain(value)) for key, value in fields.items())
+    return {key: value for key, value in kept if value is not None and value != [] and value != ""}
+
+
+def _plain(value: object) -> object:
+    """A JSON-able scalar or list of scalars; None for anything deeper."""
+    if isinstance(value, list | tuple):
+        scalars = (_plain(item) for item in value if not isinstance(item, list | tuple))
+        return [item for item in scalars if item is not None]
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 63 else None
+    return value if isinstance(value, str) else None
+
+
+_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
+_UNDERLINE = re.compile(r" {0,3}(?:=+|-{2,})[ \t]*$")
+_FENCE = re.compile(r" {0,3}(```|~~~)")
+
+
+def markdown_title(body: str) -> str | None:
+    """The words of the first heading, `# so` or underlined, outside code fences."""
+    previous, fence = "", ""
+    for line in body[:TITLE_CHARS].splitlines()[:TITLE_LINES]:
+        mark = _FENCE.match(line)
+        if mark and (not fence or fence == mark[1]):
+            fence = "" if fence else mark[1]
+        elif not fence:
+            heading = _HEADING.match(line)
+            if heading and heading[1]:
+                return _words(heading[1])
+            if re.match(r" {0,3}\w", previous) and _UNDERLINE.match(line):
+                return _words(previous)
+        previous = line
+    return None
+
+
+def _words(heading: str) -> str:
+    """A heading without link targets and anchors."""
+    heading = re.sub(r"\[([^\[\]]*)\]\([^()]*\)", r"\1", heading)
+    return re.sub(r"\s*\{[#.][^{}]*\}\s*$", "", heading)
+
+
+def one_line(title: str | None) -> str | None:
+    """White space collapsed and the length bounded; None when nothing is left."""
+    line = " ".join((title or "").split())[:MAX_TITLE_CHARS]
+    return line or None

@@ -214,6 +214,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()  # callers that come before the server is up wait in line
     except OSError as error:
         listener.close()
         raise SettingsError(

@@ -7,6 +7,7 @@ however many callers wait for it.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.embedder import Embedder, Kind
+from headwater.errors import ModelError
 
 __all__ = ["Batcher", "Priority"]
 
+log = logging.getLogger(__name__)
 Vector = NDArray[np.float32]
 Priority = Literal["query", "live", "bulk"]
 _LANES: tuple[Priority, ...] = ("query", "live", "bulk")
@@ -131,6 +134,8 @@ class Batcher:
         while (batch := self._next_batch()) is not None:
             try:
                 vectors = self._embedder.encode([w.key.text for w in batch], batch[0].key.kind)
+                if len(vectors) != len(batch):
+                    raise ModelError(f"the model gave {len(vectors)} vectors for {len(batch)} texts")
             except BaseException as error:  # handed to those who wait
                 self._finish(batch, error)
                 continue
@@ -171,10 +176,13 @@ class Batcher:
             for wanted in batch:
                 wanted.future.set_exception(result)
             return
-        if batch[0].key.kind == "document":
-            self._on_embedded(len(batch))
         for wanted, vector in zip(batch, result, strict=True):
             wanted.future.set_result(vector)
+        if batch[0].key.kind == "document":
+            try:
+                self._on_embedded(len(batch))
+            except Exception:  # the count is not worth the thread that owns the model
+                log.exception("%d embedded texts could not be counted", len(batch))
 
     def _remember(self, batch: list[_Wanted], vectors: Vector) -> None:
         for wanted, vector in zip(batch, vectors, strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -366,7 +367,7 @@ def glob_conditions(index: VectorIndex, glob: str) -> Condition:
     """
     try:
         spec = GitIgnoreSpec.from_lines([glob.strip()])
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise QueryError(f"the path glob {glob!r} is not valid ({error})") from None
     return Condition("path", any_of=tuple(path for path in index.paths() if spec.match_file(path)))
 

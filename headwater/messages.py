@@ -42,6 +42,10 @@ Operation = Literal["index", "final", "delete"]
 State = Literal["indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded"]
 _STATES = ("indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded")
 _VERSION = 1
+#: seqs stay below this: Qdrant compares them as 64-bit floats
+_SEQ_END = 2**53
+#: other numbers fit into SQLite's
+_INTEGER_END = 2**63
 
 
 def queue_name(collection: str, lane: Lane) -> str:
@@ -87,7 +91,9 @@ class Hint:
 
 def _item(raw: object) -> Item:
     match raw:
-        case [str(path), int(seq), "index" | "final" | "delete" as operation] if path and seq > 0:
+        case [str(path), int(seq), "index" | "final" | "delete" as operation] if (
+            path.isascii() and path and not isinstance(seq, bool) and 0 < seq < _SEQ_END
+        ):
             return Item(path_from_wire(path), seq, operation)
     raise MessageError("an item needs a path, a seq and an operation: drop the message")
 
@@ -166,28 +172,40 @@ def event_from_wire(wire: object) -> Event:
     """The inverse of ``event_to_wire``. Raises MessageError."""
     try:
         return _event(wire)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MessageError(f"an event does not have the agreed form ({error!r}): drop it") from None
 
 
 def _event(wire: Any) -> Event:
     match wire["type"]:
         case "hello":
-            return Hello(str(wire["worker"]), str(wire["index_id"]), int(wire["documents"]), int(wire["chunks"]))
+            return Hello(str(wire["worker"]), str(wire["index_id"]), _whole(wire["documents"]), _whole(wire["chunks"]))
         case "embedded":
-            return Embedded(int(wire["embedded"]), int(wire["reused"]))
+            return Embedded(_whole(wire["embedded"]), _whole(wire["reused"]))
         case "outcome" if wire["state"] in _STATES:
             stat = wire.get("stat")
             return Outcome(
                 path=path_from_wire(wire["path"]),
-                seq=int(wire["seq"]),
+                seq=_whole(wire["seq"], _SEQ_END),
                 state=wire["state"],
-                reason=wire.get("reason"),
-                fingerprint=None if stat is None else Fingerprint(*map(int, stat)),
-                content_hash=wire.get("hash"),
-                chunks=int(wire.get("chunks", 0)),
+                reason=_text(wire.get("reason")),
+                fingerprint=None if stat is None else Fingerprint(*map(_whole, stat)),
+                content_hash=_text(wire.get("hash")),
+                chunks=_whole(wire.get("chunks", 0)),
                 retryable=bool(wire.get("retryable", False)),
                 service=bool(wire.get("service", False)),
-                index_seq=int(wire.get("index_seq", 0)),
+                index_seq=_whole(wire.get("index_seq", 0), _SEQ_END),
             )
     raise ValueError("unknown type or state")
+
+
+def _whole(value: Any, end: int = _INTEGER_END) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -end < value < end:
+        raise ValueError(f"{value!r} is no whole number in bounds")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

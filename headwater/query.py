@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from types import TracebackType
 from typing import Any, Protocol, Self, get_args
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,14 +214,21 @@ class LocalEngine:
 
     def similar(self, path: str, limit: int = 10) -> list[Hit]:
         _check(path, limit, "dense")
-        document = document_id(path.encode("utf-8", "surrogateescape"))
-        vectors = self._index.document_vectors(document)
+        document, vectors = self._vectors_of(path)
         if not len(vectors):
             raise QueryError(f"no document {path!r} is in the index: give its path relative to the folder")
         mean = vectors.mean(axis=0)
         others = Condition("document_id", any_of=(document,), negate=True)
         dense = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
         return [_hit(found) for found in self._index.search(SearchQuery("dense", limit, dense, conditions=(others,)))]
+
+    def _vectors_of(self, path: str) -> tuple[str, Vector]:
+        """By the path itself, or by the form in which a name that is not UTF-8 is shown."""
+        for name in (path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)):
+            document = document_id(name)
+            if len(vectors := self._index.document_vectors(document)):
+                break
+        return document, vectors
 
     def similarity(self, a: str, b: str) -> float:
         for text in (a, b):
@@ -246,6 +255,8 @@ def query_embedding(embedder: Any, encode: Callable[[str], Vector] | None = None
 def _check(text: str, limit: int, mode: str) -> None:
     if not isinstance(text, str) or not text.strip():
         raise QueryError("the text to search for is empty: give some words")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise QueryError("the text holds half of a character (a lone surrogate): give whole ones")
     if len(text) > MOST_CHARACTERS:
         raise QueryError(f"the text has {len(text)} characters, more than {MOST_CHARACTERS}: shorten it")
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_HITS:
@@ -264,12 +275,20 @@ def _condition(name: str, value: FilterValue) -> Condition:
     if isinstance(value, Mapping):
         if not value or set(value) - set(_BOUNDS):
             raise QueryError(f"the filter {name!r} has the bounds {list(value)}: give some of {', '.join(_BOUNDS)}")
+        if not all(_is_bound(bound) for bound in value.values()):
+            raise QueryError(f"the filter {name!r} has the bounds {dict(value)!r}: give numbers or RFC 3339 times")
         bounds: dict[str, Any] = dict(value)
         return Condition(name, **bounds)
-    values: tuple[Any, ...] = (value,) if isinstance(value, str | int) else tuple(value)
+    values: tuple[Any, ...] = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
     if not all(isinstance(one, str | int) and not isinstance(one, bool) for one in values):
         raise QueryError(f"the filter {name!r} has the value {value!r}: give texts, whole numbers, or bounds")
     return Condition(name, any_of=values)
+
+
+def _is_bound(value: object) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    )
 
 
 def _hit(found: ScoredChunk) -> Hit:

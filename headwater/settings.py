@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -34,10 +34,8 @@ _KNOWN_NAMES = {
     "qdrant_api_key": "QDRANT_API_KEY",
 }
 _TOML = "headwater.toml"
-
-
-def _known(field: str) -> AliasChoices:
-    return AliasChoices(_KNOWN_NAMES[field], field)
+#: an empty text in the environment
+_EMPTY = '""'
 
 
 class Settings(BaseSettings):
@@ -58,10 +56,10 @@ class Settings(BaseSettings):
     #: ledger, broker and index live here; default: one directory per folder below the user's state home
     state_dir: Path | None = None
     #: Redis or Valkey; unset: an embedded Valkey on a Unix socket in the state directory
-    broker_url: str | None = Field(default=None, validation_alias=_known("broker_url"))
+    broker_url: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["broker_url"])
     #: Qdrant server or cluster; unset: the embedded Qdrant Edge engine
-    qdrant_url: str | None = Field(default=None, validation_alias=_known("qdrant_url"))
-    qdrant_api_key: str | None = Field(default=None, validation_alias=_known("qdrant_api_key"), repr=False)
+    qdrant_url: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_url"])
+    qdrant_api_key: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_api_key"], repr=False)
     #: collection on the server, and prefix of queue names
     collection: str = Field(default="headwater", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
 
@@ -122,6 +120,12 @@ class Settings(BaseSettings):
         text = value.strip()
         return json.loads(text) if text.startswith("[") else tuple(p.strip() for p in text.split(",") if p.strip())
 
+    @field_validator("document_prompt", "query_prompt", mode="after")
+    @classmethod
+    def _no_prompt(cls, value: str | None) -> str | None:
+        """An empty variable counts as not set, so "no prompt" is written as two quotes in the environment."""
+        return "" if value == _EMPTY else value
+
     @field_validator("folder", "state_dir", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -177,10 +181,12 @@ class Settings(BaseSettings):
         return hashlib.sha256(repr((*parts, self.max_file_bytes)).encode()).hexdigest()[:16]
 
     def to_environment(self) -> dict[str, str]:
-        """The settings that differ from their defaults, as environment variables for a child process."""
-        given = self.model_dump(mode="json", exclude_defaults=True)
+        """All settings that have a value, as environment variables for a child process."""
+        given = self.model_dump(mode="json", exclude_none=True)
         return {
-            _KNOWN_NAMES.get(name, f"HEADWATER_{name.upper()}"): value if isinstance(value, str) else json.dumps(value)
+            _KNOWN_NAMES.get(name, f"HEADWATER_{name.upper()}"): (value or _EMPTY)
+            if isinstance(value, str)
+            else json.dumps(value)
             for name, value in given.items()
         }
 

@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from headwater.errors import AlreadyRunning, DiskFull, SettingsError
 from headwater.settings import Settings
@@ -70,14 +71,14 @@ class Layout:
     def socket(self) -> Path:
         """Unix socket of the embedded broker, in a directory of mode 0700."""
         inside = self.broker / "valkey.sock"
-        if len(os.fsencode(inside)) <= _SOCKET_PATH_BYTES:
+        if len(os.fsencode(inside)) <= _SOCKET_PATH_BYTES and _is_utf8(inside):
             return inside
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"headwater-{os.getuid()}-{digest}" / "valkey.sock"
 
     @property
     def broker_url(self) -> str:
-        return f"redis+socket://{self.socket}"
+        return f"redis+socket://{quote(str(self.socket))}"
 
     def create(self) -> Layout:
         """Make the directories, private to the user. Raises SettingsError or DiskFull with a clear sentence."""
@@ -103,6 +104,15 @@ class Layout:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))
         return self.token.read_text("ascii")
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a URL can name the path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_private(directory: Path) -> None:
@@ -166,13 +176,15 @@ class Lock:
         self._layout = layout
         self._file: IO[str] | None = None
 
-    def acquire(self, wait_s: float = 0.0) -> Lock:
+    def acquire(self, wait_s: float = 0.5) -> Lock:
         """Take the lock, waiting up to ``wait_s``. Raises AlreadyRunning that names the holder's pid."""
         deadline = time.monotonic() + wait_s
         self._file = open(self._path, "a+", encoding="ascii")  # noqa: SIM115  held until release
         while not self._try():
             if time.monotonic() >= deadline:
-                raise AlreadyRunning(self._sentence())
+                sentence = self._sentence()
+                self.release()
+                raise AlreadyRunning(sentence)
             time.sleep(0.05)
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
@@ -229,12 +241,20 @@ class Service:
         """The service that runs now, or None if none does (a stale file counts as none)."""
         try:
             raw = json.loads(layout.service.read_text("utf-8"))
-            os.kill(raw["pid"], 0)
-            return cls(raw["url"], raw["pid"])
-        except PermissionError:
-            return cls(raw["url"], raw["pid"])
-        except (OSError, ValueError, KeyError):
+            url, pid = raw["url"], raw["pid"]
+        except (OSError, ValueError, LookupError, TypeError):
             return None
+        return cls(url, pid) if isinstance(url, str) and isinstance(pid, int) and _is_alive(pid) else None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid > 0
 
 
 def free_bytes(path: Path) -> int:

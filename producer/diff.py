@@ -6,7 +6,7 @@ Order matters to nobody but the embedding cache: a rename is one change, so that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headwater.document import Fingerprint
@@ -44,7 +44,8 @@ def diff(known: Mapping[bytes, Fingerprint | None], seen: Mapping[bytes, Seen]) 
     gone = [path for path in known if path not in seen]
     changed = tuple(path for path, entry in seen.items() if path in known and known[path] != entry.fingerprint)
     pairs = _Pairs(known, seen, gone)
-    moved = [(old, path) for path in new if (old := pairs.take(path)) is not None]
+    by_inode = {path: old for path in new if (old := pairs.take_same_inode(path)) is not None}
+    moved = [(old, path) for path in new if (old := by_inode.get(path) or pairs.take_same_size(path)) is not None]
     old_paths, new_paths = {old for old, _ in moved}, {path for _, path in moved}
     return Changes(
         created=tuple(path for path in new if path not in new_paths),
@@ -74,15 +75,20 @@ class _Pairs:
                 self.by_inode[mark.inode, mark.size] = path
                 self.by_size[mark.size].append(path)
 
-    def take(self, path: bytes) -> bytes | None:
-        entry = self.seen[path]
-        if entry.refusal is not None:
+    def take_same_inode(self, path: bytes) -> bytes | None:
+        mark = self.seen[path].fingerprint
+        return self._take(path, [self.by_inode.get((mark.inode, mark.size))])
+
+    def take_same_size(self, path: bytes) -> bytes | None:
+        same_size = self.by_size.get(self.seen[path].fingerprint.size, [])
+        while same_size and same_size[-1] in self.taken:
+            same_size.pop()
+        return self._take(path, same_size[-1:])
+
+    def _take(self, path: bytes, candidates: Sequence[bytes | None]) -> bytes | None:
+        if self.seen[path].refusal is not None:
             return None
-        mark = entry.fingerprint
-        candidates = [self.by_inode.get((mark.inode, mark.size)), *reversed(self.by_size.get(mark.size, ()))]
         found = next((old for old in candidates if old is not None and old not in self.taken), None)
         if found is not None:
             self.taken.add(found)
-        if (same_size := self.by_size.get(mark.size)) and same_size[-1] in self.taken:
-            same_size.pop()
         return found

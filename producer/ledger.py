@@ -6,12 +6,14 @@ transaction, written through to the disk before a hint goes out.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from headwater.document import Fingerprint
 from headwater.errors import DiskFull, HeadwaterError
@@ -43,6 +45,7 @@ CREATE TABLE IF NOT EXISTS documents (
     applied_at REAL NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS due ON documents (lane DESC, wanted_seq) WHERE wanted_seq > applied_seq;
+CREATE INDEX IF NOT EXISTS moved ON documents (moved_from) WHERE moved_from IS NOT NULL;
 CREATE INDEX IF NOT EXISTS recent ON documents (applied_at);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -114,6 +117,11 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query, read to the end here, so that a damaged page is found and named here."""
+        with _plain_errors(self._path):
+            return self._db.execute(sql, values).fetchall()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable when it ends."""
@@ -131,7 +139,7 @@ class Ledger:
     def known(self, below: bytes | None = None) -> dict[bytes, Fingerprint | None]:
         """Fingerprint of each live document, or of those at or below one path."""
         where, values = ("", ()) if not below else (" AND (path = ? OR (path > ? AND path < ?))", _range(below))
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT path, size, mtime_ns, ctime_ns, inode FROM documents WHERE operation = 'index'" + where,
             values,
         )
@@ -139,44 +147,49 @@ class Ledger:
 
     def counts(self) -> Counts:
         """Documents by state; one that is due counts as waiting."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT CASE WHEN wanted_seq > applied_seq THEN 'waiting' ELSE state END AS now, count(*), sum(chunks)"
             " FROM documents WHERE state != 'deleted' OR wanted_seq > applied_seq GROUP BY now"
-        ).fetchall()
+        )
         by_state = {state: number for state, number, _ in rows if state != "deleted"}
         return Counts(chunks=sum(chunks for *_, chunks in rows), **by_state)
 
     def indexed(self) -> tuple[int, int]:
         """Documents and chunks that the index must at least hold."""
-        row = self._db.execute(
+        [row] = self._rows(
             "SELECT count(*), coalesce(sum(chunks), 0) FROM documents"
             " WHERE applied_seq = wanted_seq AND state IN ('indexed', 'partial') AND operation = 'index'"
-        ).fetchone()
+        )
         return int(row[0]), int(row[1])
 
     def rows(self, *, state: str | None = None, since: float = -1.0, limit: int = 1000) -> list[Row]:
         """Documents in order of their last outcome, those after ``since`` (seconds since the epoch)."""
         where, values = ("", ()) if state is None else (" AND state = ? AND wanted_seq <= applied_seq", (state,))
-        rows = self._db.execute(
+        rows = self._rows(
             f"SELECT path, state, chunks, reason, applied_at FROM documents WHERE applied_at > ?{where}"
             " ORDER BY applied_at LIMIT ?",
             (since, *values, limit),
         )
         return [Row(bytes(path), *rest) for path, *rest in rows]
 
-    def due(self, limit: int, attempts: int) -> list[Due]:
+    def due(self, limit: int, attempts: int, until: float = math.inf) -> list[Due]:
         """What waits, live work first, then oldest first; the last of ``attempts`` tries is marked as final."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT path, wanted_seq, CASE WHEN operation = 'index' AND attempts + 1 >= ? THEN 'final' ELSE operation"
             " END, lane, due_at, moved_from, coalesce(size, 0) FROM documents"
-            " WHERE wanted_seq > applied_seq ORDER BY lane DESC, wanted_seq LIMIT ?",
-            (attempts, limit),
+            " WHERE wanted_seq > applied_seq AND due_at <= ? ORDER BY lane DESC, wanted_seq LIMIT ?",
+            (attempts, until, limit),
         )
         return [Due(Item(bytes(path), seq, operation), *rest) for path, seq, operation, *rest in rows]
 
+    def held_back(self) -> set[bytes]:
+        """Old paths of renames whose new path is not in yet."""
+        rows = self._rows("SELECT moved_from FROM documents WHERE moved_from IS NOT NULL AND wanted_seq > applied_seq")
+        return {bytes(path) for (path,) in rows}
+
     def waiting(self) -> int:
         """How many documents are due."""
-        row = self._db.execute("SELECT count(*) FROM documents WHERE wanted_seq > applied_seq").fetchone()
+        [row] = self._rows("SELECT count(*) FROM documents WHERE wanted_seq > applied_seq")
         return int(row[0])
 
     # -- what is wanted --------------------------------------------------------------------------------------
@@ -206,6 +219,9 @@ class Ledger:
 
     def _want_index(self, path: bytes, entry: Seen, seq: int, lane: Lane, moved_from: bytes | None = None) -> None:
         stat = entry.fingerprint
+        under_way = self._db.execute(
+            "SELECT 1 FROM documents WHERE path = ? AND wanted_seq > applied_seq", (path,)
+        ).fetchone()
         self._db.execute(
             "INSERT INTO documents (path, wanted_seq, size, mtime_ns, ctime_ns, inode, lane, reason, moved_from)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET operation = 'index',"
@@ -214,7 +230,7 @@ class Ledger:
             " reason = excluded.reason, moved_from = excluded.moved_from",
             (path, seq, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, lane, entry.refusal, moved_from),
         )
-        if entry.refusal is not None:
+        if entry.refusal is not None and under_way is None:
             self._refuse_unread(path)
 
     def _refuse_unread(self, path: bytes) -> None:
@@ -236,7 +252,7 @@ class Ledger:
         """Make every document due: the index or the way of cutting changed. Vectors in the index are reused."""
         self._db.execute(
             "UPDATE documents SET applied_seq = 0, wanted_seq = wanted_seq + 1, attempts = 0, due_at = 0,"
-            " lane = 'bulk' WHERE operation = 'index' AND (content_hash IS NOT NULL OR chunks > 0)"
+            " lane = 'bulk' WHERE operation = 'index'"
         )
         self.set_meta("last_seq", str(self._highest_seq() + 1))
 
@@ -246,8 +262,8 @@ class Ledger:
 
     def wanted_seq(self, path: bytes) -> int:
         """The seq of the version that is wanted; 0 if the path is not known."""
-        row = self._db.execute("SELECT wanted_seq FROM documents WHERE path = ?", (path,)).fetchone()
-        return 0 if row is None else int(row[0])
+        rows = self._rows("SELECT wanted_seq FROM documents WHERE path = ?", (path,))
+        return int(rows[0][0]) if rows else 0
 
     def raise_seq(self, seq: int) -> None:
         """The index holds a seq as high as this one (the ledger is new or an older copy): go above it."""
@@ -314,8 +330,8 @@ class Ledger:
     # -- small facts -----------------------------------------------------------------------------------------
 
     def meta(self, name: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
 
     def set_meta(self, name: str, value: str) -> None:
         self._db.execute(

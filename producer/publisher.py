@@ -75,12 +75,12 @@ class Publisher:
         """Due documents that are not on their way, each with all items that must go in one hint."""
         now = time.time()
         most = _LIVE_WINDOW + max(0, room["bulk"]) * _HINT_DOCUMENTS
-        due = ledger.due(len(self._in_flight) + most, self.attempts)
-        sources = {entry.moved_from for entry in due if entry.moved_from is not None}
+        due = ledger.due(len(self._in_flight) + most, self.attempts, until=now)
+        sources = ledger.held_back()
         deletes = {entry.item.path: entry.item for entry in due if entry.item.operation == "delete"}
         for entry in due:
             items = self._items(entry, sources, deletes)
-            if items and entry.due_at <= now:
+            if items:
                 yield entry, items
 
     def _items(self, entry: Due, sources: set[bytes], deletes: dict[bytes, Item]) -> tuple[Item, ...]:

@@ -6,7 +6,11 @@ earlier one, and nothing inside an excluded directory can be taken in again.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -15,6 +19,8 @@ from pathspec import GitIgnoreSpec
 from headwater.errors import SettingsError
 
 __all__ = ["IGNORE_FILES", "Rules"]
+
+log = logging.getLogger(__name__)
 
 IGNORE_FILES = (b".gitignore", b".headwaterignore")
 
@@ -28,7 +34,7 @@ DEFAULT_DENIALS = (
     "*.pyc",
     # editors' and downloaders' temporary files (vim, emacs, JetBrains, LibreOffice, Office, browsers)
     "*~",
-    "#*#",
+    "\\#*#",
     "*.swp",
     "*.swo",
     "*.swx",
@@ -62,7 +68,7 @@ DEFAULT_DENIALS = (
 def _compile(patterns: Iterable[str], where: str) -> GitIgnoreSpec:
     try:
         return GitIgnoreSpec.from_lines(patterns)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise SettingsError(f"a pattern in {where} is not valid: {error}") from None
 
 
@@ -130,10 +136,27 @@ class Rules:
         return self._specs[directory]
 
     def _read(self, path: bytes) -> GitIgnoreSpec | None:
+        """The rules of one ignore file; as for git, a link or what is no regular file holds none."""
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                return _compile(file.read().splitlines(), os.fsdecode(path))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise SettingsError(f"the ignore file {os.fsdecode(path)} cannot be read: {error.strerror}") from None
+            if error.errno == errno.EACCES:
+                log.warning("the ignore file %s cannot be read: its rules are not applied", os.fsdecode(path))
+            return None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            with open(descriptor, encoding="utf-8-sig", errors="surrogateescape", newline="", closefd=False) as file:
+                lines = [line.removesuffix("\r") for line in file.read().split("\n")]
+        finally:
+            os.close(descriptor)
+        return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
+
+
+def _is_pattern(line: str) -> bool:
+    """A line that is no pattern matches nothing, as for git: it must not stop the service."""
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except (ValueError, re.error):
+        return False
+    return True

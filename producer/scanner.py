@@ -51,6 +51,9 @@ class Scanner:
             status = os.lstat(full)
         except (FileNotFoundError, NotADirectoryError):
             return {}
+        except PermissionError:
+            self.closed.add(os.path.dirname(path))
+            return {}
         if self._crosses_link(path):
             return {}
         if stat.S_ISDIR(status.st_mode):
@@ -100,6 +103,7 @@ class Scanner:
     def _entries(self, directory: bytes) -> list[os.DirEntry[bytes]]:
         try:
             with os.scandir(os.path.join(self.root, directory)) as entries:
+                os.stat(os.path.join(self.root, directory, b"."))  # may we look into it, besides listing it?
                 return sorted(entries, key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return []  # vanished between listing and looking: gone is gone

@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from headwater.broker import make_app, make_client
@@ -63,6 +63,7 @@ class Producer:
 
     def __init__(self, settings: Settings, layout: Layout) -> None:
         self._settings = settings
+        self._layout = layout
         self._root = settings.required_folder()
         self._lock = Lock(layout, "producer").acquire(wait_s=10)
         self._ledger = Ledger(layout.ledger)
@@ -81,7 +82,8 @@ class Producer:
         last_id = self._ledger.meta("last_event") or "0-0"
         self._reader = Reader(make_client(settings), key, last_id, self._inbox.put)
         self._reasons: dict[str, str] = {}
-        self._greeted = False
+        # with a broker of one's own, workers may have said hello long ago
+        self._greeted = settings.broker_url is not None
         self._trouble_since: float | None = None
         self._ring_at = 0.0
         self._rescan_at = 0.0
@@ -108,6 +110,7 @@ class Producer:
 
     def _begin(self) -> None:
         self._check_pipeline()
+        self._check_index()
         self._ledger.drop_old_tombstones()
         self._subscribe()
         self._reader.start()
@@ -142,6 +145,13 @@ class Producer:
             if (self._ledger.meta("pipeline") or fingerprint) != fingerprint:
                 self._ledger.want_all_again()
             self._ledger.set_meta("pipeline", fingerprint)
+
+    def _check_index(self) -> None:
+        """An embedded index that was deleted is noticed at once, not only when a worker says hello."""
+        known = self._ledger.meta("index_id")
+        if known and not self._settings.qdrant_url and not self._layout.manifest.exists():
+            with self._ledger.transaction():
+                self._ledger.new_index("")
 
     # -- the loop --------------------------------------------------------------------------------------------
 
@@ -275,6 +285,9 @@ class Producer:
     def _note_outcome(self, outcome: Outcome) -> set[bytes]:
         """Returns the path if it must be looked at again."""
         self._publisher.landed(outcome.path)
+        if outcome.state == "vanished" and self._scanner.look(outcome.path):
+            reason = "the worker does not find the file: does it see the same folder?"
+            outcome = replace(outcome, state="failed", reason=reason, retryable=True)
         self._ledger.applied(outcome, self._settings.attempts)
         self._note("service", outcome.reason if outcome.service else None)
         if outcome.service:

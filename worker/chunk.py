@@ -131,7 +131,7 @@ class _Cutter:
         while not self._fits(start, end):
             token = bisect_left(self._starts, start) + self._max_tokens
             by_tokens = self._starts[token] if token < len(self._starts) else end
-            cut = min(by_tokens, start + self._max_characters, end)
+            cut = max(start + 1, min(by_tokens, start + self._max_characters, end))
             yield start, cut
             start = cut
         if end > start:
@@ -181,13 +181,19 @@ class _Cutter:
         waiting = [stripped for span in spans if (stripped := self._stripped(span)) is not None]
         over = self._over(waiting)
         for span in waiting:
-            kept += self._halved(span) if span in over else [span]
+            kept += self._halved(span) if span in over and span.end - span.start > 1 else [span]
         return kept
 
     def _over(self, spans: Sequence[_Span]) -> set[_Span]:
-        full = [span for span in spans if span.tokens > self._max_tokens * _RECOUNT_SHARE]
+        most = self._max_tokens * _RECOUNT_SHARE
+        full = [span for span in spans if span.tokens > most or self._cuts_a_word(span)]
         counts = self._counter.counts([self._text[span.start : span.end] for span in full])
         return {span for span, count in zip(full, counts, strict=True) if count > self._max_tokens}
+
+    def _cuts_a_word(self, span: _Span) -> bool:
+        """Whether a border lies inside a word: a word that was one unknown token may be many in pieces."""
+        beside = self._text[max(0, span.start - 1) : span.start] + self._text[span.end : span.end + 1]
+        return bool(beside.strip())
 
     def _halved(self, span: _Span) -> list[_Span]:
         middle = (span.start + span.end) // 2

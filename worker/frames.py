@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 __all__ = ["read_frame", "write_frame"]
 
 _SIZES = struct.Struct("!II")
+#: no honest frame is larger; a child that claims one is not believed
+_MOST_BYTES = 512 * 1024 * 1024
 
 
 def write_frame(stream: BinaryIO, header: dict[str, Any], body: bytes = b"") -> None:
@@ -21,11 +23,13 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], body: bytes = b"") -> 
 
 
 def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
-    """Read one frame; None at the end of the stream, also in the middle of a frame."""
+    """Read one frame; None at the end of the stream, in the middle of a frame too, and for a frame too large."""
     sizes = stream.read(_SIZES.size)
     if len(sizes) < _SIZES.size:
         return None
     header_size, body_size = _SIZES.unpack(sizes)
+    if header_size + body_size > _MOST_BYTES:
+        return None
     header, body = stream.read(header_size), stream.read(body_size)
     if len(header) < header_size or len(body) < body_size:
         return None

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 __all__ = ["Block", "blocks"]
 
 #: kinds whose text has Markdown structure, be it the author's or that of the extraction library
-_MARKDOWN_KINDS = frozenset("markdown html docx doc pptx ppt xlsx xls odt ods epub ipynb".split())
+_MARKDOWN_KINDS = frozenset(
+    ("markdown", "html", "docx", "doc", "pptx", "ppt", "xlsx", "xls", "odt", "ods", "epub", "ipynb")
+)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")
 _ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{2,}[ \t]*$")
@@ -104,6 +106,8 @@ class _Outline:
         self._fenced = fenced
         self._path: list[tuple[int, str]] = []
         self._section = 0
+        #: per sign, the shortest fence that nothing behind it closes: asked once, not for each line
+        self._unclosed: dict[str, int] = {}
 
     def blocks(self) -> Iterator[Block]:
         at, first = 0, 0
@@ -128,10 +132,14 @@ class _Outline:
         opening = _FENCE.match(self._lines[at].text) if self._fenced else None
         if opening is None:
             return None
+        fence = opening[1]
+        if len(fence) >= self._unclosed.get(fence[0], len(fence) + 1):
+            return at + 1
         for end in range(at + 1, len(self._lines)):
             closing = _FENCE.match(self._lines[end].text)
-            if closing is not None and closing[1].startswith(opening[1]):
+            if closing is not None and closing[1].startswith(fence) and not closing[2].strip():
                 return end + 1
+        self._unclosed[fence[0]] = len(fence)
         return at + 1  # never closed: an ordinary line
 
     def _enter(self, heading: _Heading) -> None:

@@ -28,6 +28,7 @@ from headwater.index import VectorIndex
 from headwater.index_edge import EdgeIndex
 from headwater.index_server import ServerIndex
 from headwater.settings import Settings
+from headwater.state import free_bytes
 
 # -- settings and model -----------------------------------------------------------------------------------
 
@@ -65,7 +66,14 @@ class Valkey:
         self.settings = Settings.load(broker_url=url, state_dir=self.directory / "state")
 
     def start(self) -> None:
-        options = ["--port", "0", "--unixsocket", str(self.directory / "valkey.sock"), "--unixsocketperm", "700"]
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.directory / "valkey.sock"),
+            "--unixsocketperm",
+            "700",
+        ]
         options += ["--dir", str(self.directory), "--save", "", "--appendonly", "no", "--loglevel", "warning"]
         self.process = subprocess.Popen([embedded_binary(), *options], stdout=subprocess.DEVNULL)
         wait_until(lambda: reachable(self.settings), "Valkey answers", timeout_s=10)
@@ -126,6 +134,22 @@ class Backend:
     adapter: Callable[[], VectorIndex]
 
 
+#: a file system in memory: most of the time of these tests would be waiting for the disk
+_SHM = Path("/dev/shm")
+_SHM_NEEDED_BYTES = 2 * 1024**3
+
+
+@pytest.fixture
+def index_directory(tmp_path: Path) -> Iterator[Path]:
+    """A directory for one embedded index, in memory where there is room: a full one would be SIGBUS."""
+    if not _SHM.is_dir() or free_bytes(_SHM) < _SHM_NEEDED_BYTES:
+        yield tmp_path
+        return
+    directory = Path(tempfile.mkdtemp(prefix="headwater-test-", dir=_SHM))
+    yield directory
+    shutil.rmtree(directory)
+
+
 def _edge(directory: Path) -> Iterator[Backend]:
     made: list[EdgeIndex] = []
 
@@ -161,16 +185,16 @@ _BACKENDS = {"edge": _edge, "memory": _memory, "server": _server}
 
 
 @pytest.fixture(params=list(_BACKENDS))
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, index_directory: Path) -> Iterator[Backend]:
     """An empty place for an index, once per backend."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)  # said by the local mode
-        yield from _BACKENDS[request.param](tmp_path)
+        yield from _BACKENDS[request.param](index_directory)
 
 
 @pytest.fixture
-def edge_index(tmp_path: Path) -> Iterator[EdgeIndex]:
+def edge_index(index_directory: Path) -> Iterator[EdgeIndex]:
     """The embedded engine alone, not opened yet."""
-    index = EdgeIndex(tmp_path / "index", tmp_path / "index.json")
+    index = EdgeIndex(index_directory / "index", index_directory / "index.json")
     yield index
     index.close()

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
+from driver import wait_until
 
 from headwater import index_edge
 from headwater.document import document_id, point_id, record_id, text_hash
@@ -264,7 +265,9 @@ def test_the_payload_of_a_chunk_has_exactly_the_fields_of_the_design(index: Vect
 # -- the embedding cache ----------------------------------------------------------------------------------
 
 
-def test_vectors_are_found_by_the_hash_of_their_text_and_missing_ones_are_left_out(index: VectorIndex) -> None:
+def test_vectors_are_found_by_the_hash_of_their_text_and_missing_ones_are_left_out(
+    index: VectorIndex,
+) -> None:
     index.apply(version("a", 1, ["one", "two"]))
     found = index.vectors([text_hash("two"), text_hash("never written"), text_hash("two")])
     assert list(found) == [text_hash("two")]
@@ -451,11 +454,13 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(("conditions", "expected"), FILTERS)
-def test_filters_keep_what_they_name(
-    library: VectorIndex, conditions: list[Condition], expected: set[str]
-) -> None:
-    assert paths_found(library, *conditions) == expected
+def test_filters_keep_what_they_name(library: VectorIndex) -> None:
+    wrong = [
+        (conditions, found)
+        for conditions, expected in FILTERS
+        if (found := paths_found(library, *conditions)) != expected
+    ]
+    assert wrong == []
 
 
 def test_a_filter_on_an_unknown_field_is_an_error_that_names_the_known_ones(library: VectorIndex) -> None:
@@ -475,13 +480,11 @@ GLOBS = [
 ]
 
 
-@pytest.mark.parametrize(("glob", "expected"), GLOBS)
-def test_a_path_glob_becomes_the_paths_that_it_matches(
-    library: VectorIndex, glob: str, expected: set[str]
-) -> None:
-    condition = glob_conditions(library, glob)
-    assert set(condition.any_of or ()) == expected
-    assert paths_found(library, condition) == expected
+def test_a_path_glob_becomes_the_paths_that_it_matches(library: VectorIndex) -> None:
+    for glob, expected in GLOBS:
+        condition = glob_conditions(library, glob)
+        assert set(condition.any_of or ()) == expected, glob
+        assert paths_found(library, condition) == expected, glob
 
 
 def test_a_path_glob_that_is_not_valid_is_an_error(library: VectorIndex) -> None:
@@ -504,24 +507,28 @@ BAD_VECTORS: list[tuple[str, Callable[[DocumentWrite], DocumentWrite]]] = [
 ]
 
 
-@pytest.mark.parametrize("write", ["stage", "apply"])
-@pytest.mark.parametrize("spoil", [spoil for _, spoil in BAD_VECTORS], ids=[name for name, _ in BAD_VECTORS])
-def test_bad_vectors_are_refused_before_anything_is_written(
-    index: VectorIndex, spoil: Callable[[DocumentWrite], DocumentWrite], write: str
-) -> None:
+def test_bad_vectors_are_refused_before_anything_is_written(index: VectorIndex) -> None:
     index.apply(version("a", 1, ["old"]))
-    with pytest.raises(ValueError, match="vector"):
-        getattr(index, write)(spoil(version("a", 2, ["one", "two"])))
-    assert texts_of(index, "a") == {0: "old"}
+    for name, spoil in BAD_VECTORS:
+        for write in (index.stage, index.apply):
+            try:
+                write(spoil(version("a", 2, ["one", "two"])))
+            except ValueError as error:
+                assert "vector" in str(error), name
+            else:
+                pytest.fail(f"a vector that is {name} was taken")
+            assert texts_of(index, "a") == {0: "old"}, name
     assert index.count() == IndexCounts(1, 1)
 
 
 # -- the embedded engine alone ----------------------------------------------------------------------------
 
+#: where this module and those that it imports are found
+_TESTS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 _WRITER = """
 import os, sys
 from pathlib import Path
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = {tests!r}
 import test_index_contract as contract
 index = contract.EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
 index.ensure_schema(contract.MODEL, contract.DIMENSION)
@@ -534,19 +541,17 @@ print("ready", flush=True)
 
 def other_process(where: Path, then: str) -> subprocess.Popen[str]:
     """A process that has written and flushed a document, and then does something else."""
-    script = _WRITER.format(tests=str(Path(__file__).parent), where=str(where), then=then)
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    script = _WRITER.format(tests=_TESTS, where=str(where), then=then)
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
 
 
 def test_what_was_flushed_outlives_a_process_that_ends_without_closing(
-    edge_index: EdgeIndex, tmp_path: Path
+    edge_index: EdgeIndex, index_directory: Path
 ) -> None:
-    with other_process(tmp_path, "os._exit(9)") as process:
+    with other_process(index_directory, "os._exit(9)") as process:
         assert process.wait(timeout=20) == 9
     edge_index.ensure_schema(MODEL, DIMENSION)
     assert texts_of(edge_index, "a") == {0: "one", 1: "two"}
@@ -554,10 +559,10 @@ def test_what_was_flushed_outlives_a_process_that_ends_without_closing(
 
 
 def test_a_second_process_is_refused_until_the_first_has_let_go(
-    edge_index: EdgeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edge_index: EdgeIndex, index_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_edge, "_LOCK_WAIT_S", 0.3)
-    with other_process(tmp_path, "sys.stdin.read(); index.close()") as process:
+    with other_process(index_directory, "sys.stdin.read(); index.close()") as process:
         for opened in (edge_index.open_existing, lambda: edge_index.ensure_schema(MODEL, DIMENSION)):
             with pytest.raises(IndexUnavailable, match="another process holds the index"):
                 opened()
@@ -567,61 +572,66 @@ def test_a_second_process_is_refused_until_the_first_has_let_go(
 
 
 def test_a_shard_that_cannot_be_loaded_is_set_aside_and_a_new_index_is_made(
-    edge_index: EdgeIndex, tmp_path: Path
+    edge_index: EdgeIndex, index_directory: Path
 ) -> None:
     # Given an index whose files are damaged
     first = edge_index.ensure_schema(MODEL, DIMENSION)
     edge_index.apply(version("a", 1, ["one"]))
     edge_index.close()
-    for file in (tmp_path / "index").rglob("*.json"):
+    for file in (index_directory / "index").rglob("*.json"):
         file.write_text("{ damaged")
     # Then reading it is an error
     with pytest.raises(IndexUnavailable, match="damaged"):
-        EdgeIndex(tmp_path / "index", tmp_path / "index.json").open_existing()
+        EdgeIndex(index_directory / "index", index_directory / "index.json").open_existing()
     # And the worker makes a new one with another id, so that the producer rings for every document again
     second = edge_index.ensure_schema(MODEL, DIMENSION)
     assert second.index_id != first.index_id
     assert edge_index.count() == IndexCounts(0, 0)
-    assert (tmp_path / "index.damaged").is_dir()
+    assert (index_directory / "index.damaged").is_dir()
     edge_index.apply(version("a", 2, ["one"]))
     edge_index.close()
-    assert EdgeIndex(tmp_path / "index", tmp_path / "index.json").manifest() == second
+    assert EdgeIndex(index_directory / "index", index_directory / "index.json").manifest() == second
 
 
-def test_a_manifest_that_cannot_be_read_says_what_to_do(edge_index: EdgeIndex, tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_read_says_what_to_do(edge_index: EdgeIndex, index_directory: Path) -> None:
     edge_index.ensure_schema(MODEL, DIMENSION)
     edge_index.close()
-    (tmp_path / "index.json").write_text("[]")
+    (index_directory / "index.json").write_text("[]")
     with pytest.raises(IndexMismatch, match=r"index\.json cannot be read .* delete it"):
         edge_index.open_existing()
 
 
 _STARVED = """
-import resource, sys
+import os, resource, sys
 from pathlib import Path
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = {tests!r}
 import test_index_contract as contract
-import os
 index = contract.EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
-resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 3, 4096))
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+taken = []
+try:
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    os.close(taken.pop())  # one is left, for the manifest
 try:
     index.ensure_schema(contract.MODEL, contract.DIMENSION)
-except contract.HeadwaterError as error:
+except Exception as error:
     print(type(error).__name__)
 """
 
 
 def test_an_index_that_cannot_be_opened_for_want_of_files_is_not_thrown_away(
-    edge_index: EdgeIndex, tmp_path: Path
+    edge_index: EdgeIndex, index_directory: Path
 ) -> None:
     """Too many open files is the process's trouble, not damage: the shard stays, and the call may succeed later."""
     first = edge_index.ensure_schema(MODEL, DIMENSION)
     edge_index.apply(version("a", 1, ["one"]))
     edge_index.close()
-    script = _STARVED.format(tests=str(Path(__file__).parent), where=str(tmp_path))
+    script = _STARVED.format(tests=_TESTS, where=str(index_directory))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout == "IndexUnavailable\n", done.stderr
-    assert not (tmp_path / "index.damaged").exists()
+    assert not (index_directory / "index.damaged").exists()
     assert edge_index.open_existing() == first
     assert texts_of(edge_index, "a") == {0: "one"}
 
@@ -637,7 +647,7 @@ def test_eight_threads_write_search_and_flush_at_once(edge_index: EdgeIndex) -> 
     edge_index.ensure_schema(MODEL, DIMENSION)
 
     def work(worker: int) -> None:
-        for seq in range(1, 13):
+        for seq in range(1, 7):
             texts = [f"{worker} {seq} {n}" for n in range(1 + (seq * 7 + worker) % 5)]
             edge_index.apply(version(f"own {worker}", seq, texts))
             edge_index.apply(version("shared", 100 * seq + worker, [f"shared {worker} {seq}"]))
@@ -649,9 +659,9 @@ def test_eight_threads_write_search_and_flush_at_once(edge_index: EdgeIndex) -> 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
     for worker in range(8):
-        expected = [f"{worker} 12 {n}" for n in range(1 + (12 * 7 + worker) % 5)]
+        expected = [f"{worker} 6 {n}" for n in range(1 + (6 * 7 + worker) % 5)]
         assert texts_of(edge_index, f"own {worker}") == dict(enumerate(expected))
-    assert texts_of(edge_index, "shared") == {0: "shared 7 12"}
+    assert texts_of(edge_index, "shared") == {0: "shared 7 6"}
 
 
 class FailingShard:
@@ -669,16 +679,15 @@ class FailingShard:
     def close(self) -> None: ...
 
 
-def test_a_flush_that_fails_fails_for_everybody_who_waited_for_it(tmp_path: Path) -> None:
+def test_a_flush_that_fails_fails_for_everybody_who_waited_for_it(index_directory: Path) -> None:
     """Group commit: nobody may take another's failed flush for his own success."""
-    index, shard = EdgeIndex(tmp_path / "index", tmp_path / "index.json"), FailingShard()
+    index, shard = EdgeIndex(index_directory / "index", index_directory / "index.json"), FailingShard()
     index._shard = shard  # type: ignore[assignment]
     with ThreadPoolExecutor(4) as threads:
         first = threads.submit(index.flush)
         assert shard.begun.acquire(timeout=10)
         others = [threads.submit(index.flush) for _ in range(3)]
-        with index._flushing:
-            index._flushing.wait_for(lambda: len(index._flushing._waiters) == 3, 0.2)  # type: ignore[attr-defined]
+        wait_until(lambda: len(index._flushing._waiters) == 3, "three wait for the flush", timeout_s=10)  # type: ignore[attr-defined]
         shard.may_fail.set()
         errors = [one.exception(timeout=20) for one in (first, *others)]
     assert [type(error) for error in errors] == [IndexUnavailable] * 4

@@ -30,17 +30,17 @@ def tokenizer() -> ModelTokenizer:
 
 @pytest.fixture
 def without_privileges() -> Iterator[Path]:
-    """A fresh directory, and for root an effective user whom permissions bind."""
+    """A fresh directory, and for root another user, whom permissions bind."""
     directory = Path(tempfile.mkdtemp(prefix="headwater-test-"))
     is_root = os.geteuid() == 0
     if is_root:
         os.chown(directory, _NOBODY, _NOBODY)
-        os.seteuid(_NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, 0)
     try:
         yield directory
     finally:
         if is_root:
-            os.seteuid(0)
+            os.setresuid(0, 0, 0)
         for parent, names, _ in os.walk(directory):
             for name in names:
                 os.chmod(os.path.join(parent, name), 0o700)

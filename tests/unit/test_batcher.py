@@ -270,8 +270,9 @@ def test_callers_that_wait_when_it_closes_get_an_error_and_the_running_batch_end
     running = room.hold()
     waiting = room.ask(["late"], "bulk")
     closing = room.callers.submit(room.batcher.close)
-    while not room.batcher._stopping:
-        threading.Event().wait(0.001)
+    with pytest.raises(RuntimeError, match="closed"):
+        while True:
+            room.batcher.embed([], "bulk")
     room.let_go()
     closing.result(WAIT_S)
     assert np.array_equal(running.result(WAIT_S)[0][0], vector_of("first"))

@@ -21,7 +21,8 @@ PIECES = st.sampled_from(
     [
         "a", "word ", "Some longer words of prose. ", "\n", "\n\n", "\r\n", "\r\n\r\n", "\r", "\t", " ", "# Title\n",
         "## Sub\n", "Title\n=====\n", "Sub\n---\n", "```\n", "~~~~\n", "- item\n", "1. item\n", "x" * 90, "q" * 130,
-        "\u4f60\u597d\u4e16\u754c", "\u3002", "\u00e9\u0301", "\ufdfa", "\U0001f600", "\u200b", "\x85", "\u2028", "...!?", "{}[]();", "\x0c", "\ufeff",
+        "\u4f60\u597d\u4e16\u754c", "\u3002", "\u00e9\u0301", "\ufdfa", "\U0001f600", "\u200b", "\x85", "\u2028",
+        "...!?", "{}[]();", "\x0c", "\ufeff",
     ]
 )  # fmt: skip
 TEXTS = st.lists(PIECES | st.text(max_size=20), max_size=60).map("".join)
@@ -115,8 +116,14 @@ def letters(number: int, seed: int = 7) -> str:
 @pytest.mark.parametrize("kind", ["text", "code"])
 @pytest.mark.parametrize(
     "alphabet",
-    ["abcdefghij", "{}[]();:,.!?<>=+-*/&%$#@", "\u4f60\u597d\u4e16\u754c\u6c34\u706b", "a\u4f60.\u00e9{\u3002;q", "\U0001f600\U0001f680"],
-)  # fmt: skip
+    [
+        "abcdefghij",
+        "{}[]();:,.!?<>=+-*/&%$#@",
+        "\u4f60\u597d\u4e16\u754c\u6c34\u706b",
+        "a\u4f60.\u00e9{\u3002;q",
+        "\U0001f600\U0001f680",
+    ],
+)
 def test_a_huge_line_without_spaces_is_cut_to_fit(tokenizer: ModelTokenizer, alphabet: str, kind: str) -> None:
     text = "".join(random.Random(3).choices(alphabet, k=200_000))
     assert_sound(text, chunk(text, kind, tokenizer, 200), tokenizer, 200)
@@ -132,6 +139,13 @@ def test_the_rest_of_a_cut_giant_word_fits_by_its_own_count(
     for word, number in itertools.product((" a", " of", " the", " in"), (0, max_tokens // 2, max_tokens * 2 // 3)):
         text = giant + word * number
         assert_sound(text, chunk(text, "text", tokenizer, max_tokens), tokenizer, max_tokens)
+
+
+def test_a_giant_word_across_a_page_border_fits_by_its_own_count(tokenizer: ModelTokenizer) -> None:
+    text = letters(180)
+    chunks = chunk(text, "pdf", tokenizer, 32, pages=[0, 90])
+    assert {found.page for found in chunks} == {1, 2}
+    assert_sound(text, chunks, tokenizer, 32)
 
 
 def test_words_of_many_hundred_letters_between_ordinary_ones_fit(tokenizer: ModelTokenizer) -> None:

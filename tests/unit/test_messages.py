@@ -102,9 +102,11 @@ GOOD_ITEM = ["a", 1, "index"]
         {"v": 1, "lane": "live", "items": {"a": 1}}, {"v": 1, "lane": "live", "items": [None]},
         {"v": 1, "lane": "live", "items": [GOOD_ITEM, ["a", 1]]}, {"v": 1, "lane": "live", "items": [["", 1, "index"]]},
         {"v": 1, "lane": "live", "items": [["a", 0, "index"]]}, {"v": 1, "lane": "live", "items": [["a", -1, "index"]]},
-        {"v": 1, "lane": "live", "items": [["a", 1.5, "index"]]}, {"v": 1, "lane": "live", "items": [["a", "1", "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", 1.5, "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", "1", "index"]]},
         {"v": 1, "lane": "live", "items": [["a", 1, "destroy"]]}, {"v": 1, "lane": "live", "items": [[1, 1, "index"]]},
-        {"v": 1, "lane": "live", "items": [["a", 1, ["index"]]]}, {"v": 1, "lane": "live", "items": [["a", True, "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, ["index"]]]},
+        {"v": 1, "lane": "live", "items": [["a", True, "index"]]},
         {"v": 1, "lane": "live", "items": [["\ud800", 1, "index"]]},
     ],
 )  # fmt: skip

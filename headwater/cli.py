@@ -81,8 +81,8 @@ def up(
     check_free_space(layout.root, settings.min_free_bytes)
     remember(layout)
     forget_step(layout)
-    screen = Screen(Console(), Observer(layout), as_json=as_json)
-    supervisor = Supervisor(settings, layout, once, screen.tick)
+    screen = Screen(Console(), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout))
+    supervisor = Supervisor(settings, layout, once, screen.tick, screen.drain)
     try:
         screen.start()
         supervisor.run()
@@ -155,8 +155,12 @@ def _status(layout: Layout) -> dict[str, Any]:
 
     running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
     found = read_status(layout, running=running)
+    return {**found, "api": _api_url(layout)}
+
+
+def _api_url(layout: Layout) -> str | None:
     service = Service.read(layout)
-    return {**found, "api": None if service is None else service.url}
+    return None if service is None else service.url
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -43,8 +43,9 @@ class Source(Protocol):
 class Screen:
     """``tick`` is called often; it looks and prints at its own pace."""
 
-    def __init__(self, console: Console, source: Source, *, as_json: bool) -> None:
+    def __init__(self, console: Console, source: Source, *, as_json: bool, api: Callable[[], str | None]) -> None:
         self._console = console
+        self._api = api
         self._source = source
         self._json = as_json
         self._started = time.monotonic()
@@ -133,6 +134,16 @@ class Screen:
             f"in {_duration(time.monotonic() - self._started)}",
             highlight=False,
         )
+        if (url := self._api()) is not None:
+            self._console.print(f"answers on {url}; ask with: headwater search TEXT", highlight=False)
+
+    def drain(self) -> None:
+        """The first signal came."""
+        self.stop()
+        if self._json:
+            self._say({"event": "draining"})
+        else:
+            self._console.print("ending: what is under way is finished; once more to end at once", highlight=False)
 
     # -- afterwards ------------------------------------------------------------------------------------------
 

@@ -86,12 +86,14 @@ class _Child:
 
 @dataclass
 class Supervisor:
-    """Runs the parts of one folder on this machine. ``on_tick`` is called several times a second while they run."""
+    """Runs the parts of one folder on this machine. ``on_tick`` is called several times a second while
+    they run, ``on_drain`` when a signal ends them."""
 
     settings: Settings
     layout: Layout
     once: bool
     on_tick: Callable[[], None]
+    on_drain: Callable[[], None]
     _children: list[_Child] = field(default_factory=list)
     _signals: int = 0
 
@@ -108,6 +110,8 @@ class Supervisor:
                     self._revive()
                     self.on_tick()
                 self.on_tick()
+                if self._signals:
+                    self.on_drain()
             finally:
                 self._stop()
 
@@ -124,7 +128,7 @@ class Supervisor:
         self._await_broker()
         once = ["--once"] if self.once else []
         for name, verb in (("producer", ["watch", *once]), ("worker", ["work", "--serve"])):
-            self._add(name, [sys.executable, "-m", "headwater", *verb]).start()
+            self._add(name, [sys.executable, "-P", "-m", "headwater", *verb]).start()
 
     def _add(self, name: str, command: Sequence[str]) -> _Child:
         given = {"HEADWATER_STATE_DIR": str(self.layout.root)}

@@ -249,10 +249,13 @@ class Ledger:
         )
 
     def want_all_again(self) -> None:
-        """Make every document due: the index or the way of cutting changed. Vectors in the index are reused."""
+        """Make every document due: the index or the way of cutting changed. Vectors in the index are reused.
+
+        One that is due already keeps its seq: a hint for it may be on its way.
+        """
         self._db.execute(
             "UPDATE documents SET applied_seq = 0, wanted_seq = wanted_seq + 1, attempts = 0, due_at = 0,"
-            " lane = 'bulk' WHERE operation = 'index'"
+            " lane = 'bulk' WHERE operation = 'index' AND wanted_seq <= applied_seq"
         )
         self.set_meta("last_seq", str(self._highest_seq() + 1))
 

@@ -73,7 +73,7 @@ class _Child:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(mode=0o700, parents=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.sandbox"],
+            [sys.executable, "-P", "-m", "worker.sandbox"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**_environment(), "TMPDIR": str(home), "HOME": str(home)},

@@ -110,3 +110,16 @@ def test_another_model_on_the_same_index_is_refused_with_one_sentence(headwater:
     assert "was made with the model" in done.stderr and len(done.stderr.strip().splitlines()) == 1
     headwater.environment.clear()
     assert headwater.search("quokka", "--mode", "sparse")[0]["path"] == "a.md"
+
+
+def test_modules_in_the_working_directory_are_not_imported(headwater: Headwater, tmp_path: Path) -> None:
+    # Given a working directory with files named like modules of the standard library
+    for name in ("html.py", "logging.py", "email.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported from the working directory')\n")
+    (headwater.folder / "a.html").write_text("<p>A quokka crosses the river.</p>\n")
+    # When the service runs there, Then it is not disturbed
+    command = [sys.executable, "-P", "-m", "headwater", "up", str(headwater.folder), "--once"]
+    environment = {**os.environ, "HEADWATER_STATE_DIR": str(headwater.state)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert headwater.status()["documents"]["indexed"] == 1

@@ -92,7 +92,9 @@ Listen = Callable[..., Heard]
 
 
 @pytest.fixture
-def listen() -> Iterator[Listen]:
+def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
+    """Starts readers, and ends them soon."""
+    monkeypatch.setattr("producer.outcomes._BLOCK_MS", 200)
     made: list[Heard] = []
 
     def start(settings: Settings, last_id: str = "0-0") -> Heard:
@@ -127,27 +129,44 @@ def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
 # -- hints to a worker ------------------------------------------------------------------------------------
 
 
+@dataclass
+class Worker:
+    """A Celery worker process; the settings say where it listens."""
+
+    settings: Settings
+    log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        command = [sys.executable, "-c", _WORKER, str(self.settings.broker_url), self.settings.collection]
+        environment = {"PYTHONPATH": str(Path(producer.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=self.log.parent
+            )
+
+    def check(self) -> bool:
+        assert self.process.poll() is None, f"the worker ended:\n{self.log.read_text()[-2000:]}"
+        return True
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
 @pytest.fixture(scope="module")
-def worker(valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A running Celery worker; the settings say where it listens."""
-    settings = settings_of(valkey)
-    root = str(Path(producer.__file__).parents[1])
-    log = open(tmp_path_factory.mktemp("worker") / "log", "w+")  # noqa: SIM115  closed below
-    process = subprocess.Popen(
-        [sys.executable, "-c", _WORKER, str(settings.broker_url), settings.collection],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin"},
-        cwd=Path(log.name).parent,
-    )
-    yield settings
-    alive = process.poll() is None
-    process.terminate()
-    process.wait(timeout=20)
-    log.seek(0)
-    text = log.read()
-    log.close()
-    assert alive, f"the worker ended during the tests:\n{text}"
+def worker(valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    made = Worker(settings_of(valkey), tmp_path_factory.mktemp("worker") / "log")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def own_worker(valkey: Any, tmp_path: Path) -> Iterator[Worker]:
+    """A worker that a test may bring down."""
+    made = Worker(settings_of(valkey), tmp_path / "log")
+    yield made
+    made.stop()
 
 
 def ring(settings: Settings, *items: Item, lane: Any = "live") -> None:
@@ -160,20 +179,20 @@ def outcomes(heard: Heard) -> list[tuple[bytes, int, str | None]]:
     return [(e.path, e.seq, e.reason) for e in heard.events if isinstance(e, Outcome)]
 
 
-def test_a_hint_reaches_a_worker_and_its_outcomes_come_back(worker: Settings, listen: Listen) -> None:
-    heard = listen(worker)
+def test_a_hint_reaches_a_worker_and_its_outcomes_come_back(worker: Worker, listen: Listen) -> None:
+    heard = listen(worker.settings)
     name = b"dir/\xff caf\xc3\xa9.md"
-    ring(worker, Item(name, 2**50 + 1), Item(b"old", 2**50 + 2, "delete"))
-    ring(worker, Item(b"bulk", 7, "final"), lane="bulk")
+    ring(worker.settings, Item(name, 2**50 + 1), Item(b"old", 2**50 + 2, "delete"))
+    ring(worker.settings, Item(b"bulk", 7, "final"), lane="bulk")
     wait_until(lambda: len(outcomes(heard)) == 3, "three outcomes", timeout_s=30)
     assert sorted(outcomes(heard)) == sorted(
         [(name, 2**50 + 1, "live index"), (b"old", 2**50 + 2, "live delete"), (b"bulk", 7, "bulk final")]
     )
 
 
-def test_an_error_that_no_step_foresaw_is_a_failed_outcome(worker: Settings, listen: Listen) -> None:
-    heard = listen(worker)
-    ring(worker, Item(b"crash", 8), Item(b"with it", 9))
+def test_an_error_that_no_step_foresaw_is_a_failed_outcome(worker: Worker, listen: Listen) -> None:
+    heard = listen(worker.settings)
+    ring(worker.settings, Item(b"crash", 8), Item(b"with it", 9))
     wait_until(lambda: any(e[1] == 9 for e in outcomes(heard)), "the outcome", timeout_s=30)
     failed = [e for e in heard.events if isinstance(e, Outcome) and e.seq in (8, 9)]
     assert [(e.state, e.retryable) for e in failed] == [("failed", True)] * 2
@@ -197,7 +216,9 @@ def _message(body: bytes, content_type: str, task: str = APPLY_TASK) -> str:
         {
             "body": base64.b64encode(body).decode(),
             "content-type": content_type,
-            "content-encoding": "binary" if "pickle" in content_type or "serialize" in content_type else "utf-8",
+            "content-encoding": "binary"
+            if "pickle" in content_type or "serialize" in content_type
+            else "utf-8",
             "headers": {"task": task, "id": identity, "lang": "py", "argsrepr": "", "kwargsrepr": ""},
             "properties": {
                 "correlation_id": identity,
@@ -216,7 +237,7 @@ def _json_task(*args: Any, task: str = APPLY_TASK) -> str:
 
 
 def test_forged_hints_are_dropped_and_the_worker_goes_on(
-    worker: Settings, listen: Listen, client: redis.Redis, tmp_path: Path
+    worker: Worker, listen: Listen, client: redis.Redis, tmp_path: Path
 ) -> None:
     pickled = pickle.dumps(((Touch(tmp_path / "executed"),), {}, None))
     bad_item = {"v": 1, "lane": "live", "items": [["a", -1, "index"]]}
@@ -225,7 +246,6 @@ def test_forged_hints_are_dropped_and_the_worker_goes_on(
         _message(pickled, "application/pickle"),
         _message(pickled, "application/json"),
         _message(b"{not json", "application/json"),
-        _message(b"[]", "application/json"),
         _json_task(),
         _json_task("one", "two", "three"),
         _json_task(None),
@@ -235,29 +255,29 @@ def test_forged_hints_are_dropped_and_the_worker_goes_on(
         _json_task("x", task="os.system"),
     ]
     for message in forged:
-        client.lpush(queue_name(worker.collection, "live"), message)
+        client.lpush(queue_name(worker.settings.collection, "live"), message)
     heard = listen(worker)
-    ring(worker, Item(b"good", 77))
-    wait_until(lambda: (b"good", 77, "live index") in outcomes(heard), "the good hint's outcome", timeout_s=30)
+    ring(worker.settings, Item(b"good", 77))
+    wait_until(
+        lambda: (b"good", 77, "live index") in outcomes(heard), "the good hint's outcome", timeout_s=30
+    )
     assert not (tmp_path / "executed").exists()
 
 
-def test_garbage_in_the_queue_does_not_end_the_worker(worker: Settings, listen: Listen, client: redis.Redis) -> None:
-    heard = listen(worker)
-    garbage = [
-        "\x00\xff not json",
-        "[]",
-        "{}",
-        "null",
-        '{"body": 5}',
-        json.dumps({"body": "?", "properties": {}}),
-    ]
-    for number, message in enumerate(garbage):
-        client.lpush(queue_name(worker.collection, "live"), message)
-        ring(worker, Item(b"after garbage", 100 + number))
-    for number in range(len(garbage)):
-        wanted = (b"after garbage", 100 + number, "live index")
-        wait_until(lambda: wanted in outcomes(heard), f"hint after garbage {number}", timeout_s=10)  # noqa: B023
+#: what is no message at all, and one whose body is JSON of another shape
+GARBAGE = ["\x00\xff not json", "[]", "null", "{}", '{"body": 5}', _message(b"[]", "application/json")]
+
+
+def test_garbage_in_the_queue_does_not_end_the_worker(
+    own_worker: Worker, listen: Listen, client: redis.Redis
+) -> None:
+    settings = own_worker.settings
+    heard = listen(settings)
+    for number, garbage in enumerate(GARBAGE, start=1):
+        client.lpush(queue_name(settings.collection, "live"), garbage)
+        ring(settings, Item(b"after garbage", number))
+        heard_of = lambda: own_worker.check() and len(outcomes(heard)) == number  # noqa: B023, E731
+        wait_until(heard_of, f"the outcome after {garbage!r}", timeout_s=20)
 
 
 # -- events back ------------------------------------------------------------------------------------------
@@ -303,7 +323,7 @@ def test_what_is_noted_is_trimmed_from_the_stream(valkey: Any, listen: Listen, c
     heard = listen(settings)
     wait_until(lambda: len(heard.events) == 300, "the events", timeout_s=20)
     heard.reader.acknowledge(heard.last_id)
-    assert client.xlen(key) <= 1
+    assert client.xlen(key) < 150  # whole blocks of about a hundred entries go
     report(settings, _events(2, first=300))
     wait_until(lambda: len(heard.events) == 302, "the later events", timeout_s=20)
     assert heard.events == _events(302)
@@ -342,11 +362,15 @@ def test_a_reader_outlives_its_broker_and_says_that_it_is_back(own_valkey: Any, 
     wait_until(lambda: Embedded(8, 9) in heard.events, "the event of the new stream", timeout_s=20)
     assert heard.events == [*_events(3), Embedded(8, 9)]
     back = [n for n, one in enumerate(heard.delivered) if isinstance(one, BrokerBack)]
-    event = next(n for n, one in enumerate(heard.delivered) if isinstance(one, Reported) and one.last_id == "5-1")
+    event = next(
+        n for n, one in enumerate(heard.delivered) if isinstance(one, Reported) and one.last_id == "5-1"
+    )
     assert back[1] < event
 
 
-def test_a_reader_reads_a_stream_that_was_not_there_when_the_broker_came_back(own_valkey: Any, listen: Listen) -> None:
+def test_a_reader_reads_a_stream_that_was_not_there_when_the_broker_came_back(
+    own_valkey: Any, listen: Listen
+) -> None:
     settings = settings_of(own_valkey)
     report(settings, _events(1))
     heard = listen(settings)
@@ -377,7 +401,9 @@ def _publisher(settings: Settings) -> Publisher:
     return Publisher(broker.make_app(settings), settings.collection, bulk_window=4, lease_s=60, attempts=3)
 
 
-def test_a_due_document_is_rung_for_once_until_its_outcome(valkey: Any, due: Ledger, client: redis.Redis) -> None:
+def test_a_due_document_is_rung_for_once_until_its_outcome(
+    valkey: Any, due: Ledger, client: redis.Redis
+) -> None:
     settings = settings_of(valkey)
     queue = queue_name(settings.collection, "live")
     publisher = _publisher(settings)
@@ -393,21 +419,16 @@ def test_a_due_document_is_rung_for_once_until_its_outcome(valkey: Any, due: Led
     publisher.app.close()
 
 
-@pytest.mark.parametrize("state", ["frozen", "frozen before the first message", "gone"])
-def test_a_publisher_does_not_wait_for_ever_for_a_broker_that_does_not_answer(
-    own_valkey: Any, due: Ledger, monkeypatch: pytest.MonkeyPatch, state: str
+def test_a_publisher_does_not_wait_for_ever_for_a_broker_that_is_frozen(
+    own_valkey: Any, due: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker, "_SOCKET_TIMEOUT_S", 0.5)
     monkeypatch.setattr(broker, "_CONNECT_TIMEOUT_S", 0.5)
     settings = settings_of(own_valkey)
     publisher = _publisher(settings)
-    if state == "frozen":
-        publisher.ring(due)  # so that a connection is open
-        publisher.forget_all()
-    if state == "gone":
-        own_valkey.stop()
-    else:
-        own_valkey.send(signal.SIGSTOP)
+    publisher.ring(due)  # so that a connection is open
+    publisher.forget_all()
+    own_valkey.send(signal.SIGSTOP)
     started = time.monotonic()
     raised: list[BaseException] = []
 
@@ -419,11 +440,11 @@ def test_a_publisher_does_not_wait_for_ever_for_a_broker_that_does_not_answer(
 
     thread = threading.Thread(target=publish, daemon=True)
     thread.start()
-    thread.join(timeout=8)
+    thread.join(timeout=5)
     took = time.monotonic() - started
     own_valkey.restart()
     thread.join(timeout=10)
-    assert took < 8
+    assert took < 5
     assert [type(error) for error in raised] == [BrokerUnavailable]
     assert "does not answer" in str(raised[0])
     # And when the broker is back, the document is rung for

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-_COMMAND = [sys.executable, "-m", "headwater"]
+_COMMAND = [sys.executable, "-P", "-m", "headwater"]
 _DEADLINE_S = 120.0
 
 

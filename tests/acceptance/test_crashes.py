@@ -72,7 +72,7 @@ def test_the_index_is_as_if_nothing_had_happened(
     status, expected = undisturbed
     run = make_headwater(chapters, tmp_path / "state")
     run.up(in_step=False)
-    wait_until(lambda: 0 < run.status()["chunks"] < status["chunks"] * 0.8, "the middle of the first ingest")
+    wait_until(lambda: 0 < run.peek()["chunks"] < status["chunks"] * 0.8, "the middle of the first ingest")
     # When a part is killed
     disturb(run)
     run.wait_in_step()
@@ -101,7 +101,7 @@ def test_what_the_index_holds_is_not_embedded_again_after_a_crash(
     status, _ = undisturbed
     run = make_headwater(chapters, tmp_path / "state")
     run.up(in_step=False)
-    wait_until(lambda: status["chunks"] * 0.3 < run.status()["chunks"] < status["chunks"] * 0.9, "the middle")
+    wait_until(lambda: status["chunks"] * 0.3 < run.peek()["chunks"] < status["chunks"] * 0.9, "the middle")
     assert run.process is not None
     run.process.kill()
     run.process.wait()

@@ -47,7 +47,7 @@ def _expect(index: Index, word: str, paths: list[str]) -> None:
 
 
 def _embedded(live: Headwater) -> int:
-    wait_until(lambda: live.status()["in_step"], "in step")
+    wait_until(lambda: live.peek()["in_step"], "in step")
     return int(live.status()["embedded_texts_total"])
 
 
@@ -178,7 +178,7 @@ def test_an_ignore_file_added_later_removes_what_it_excludes(live: Headwater, in
 
 
 def test_the_index_holds_the_folder_and_nothing_else(live: Headwater) -> None:
-    wait_until(lambda: live.status()["in_step"], "in step")
+    wait_until(lambda: live.peek()["in_step"], "in step")
     on_disk = {
         str(path.relative_to(live.folder))
         for path in live.folder.rglob("*.*")

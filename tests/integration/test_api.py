@@ -47,10 +47,7 @@ def engine(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Iter
     index.ensure_schema(embedder.name, embedder.dimension)
     bm25 = Bm25Encoder()
     for seq, (path, texts) in enumerate(DOCUMENTS.items(), start=1):
-        chunks = [
-            Chunk(n, t, text_hash(t), 0, len(t), 1, 1, page=None, headings=("H",))
-            for n, t in enumerate(texts)
-        ]
+        chunks = [Chunk(n, t, text_hash(t), 0, len(t), 1, 1, page=None, headings=("H",)) for n, t in enumerate(texts)]
         index.apply(
             DocumentWrite(
                 document_id=document_id(path.encode()),
@@ -173,15 +170,11 @@ def test_similar_documents_and_similarities_are_the_same_through_http(
     assert similar == engine.similar("birds/heron.md", 2)
     assert similar[0].path == "birds/owl.md"
     assert "birds/heron.md" not in {hit.path for hit in index.similar("birds/heron.md")}
-    assert index.similarity("a cat", "a kitten") == pytest.approx(
-        engine.similarity("a cat", "a kitten"), abs=1e-6
-    )
+    assert index.similarity("a cat", "a kitten") == pytest.approx(engine.similarity("a cat", "a kitten"), abs=1e-6)
     assert index.similarity("a cat", "a kitten") > index.similarity("a cat", "tax law") + 0.3
 
 
-def test_the_index_of_a_running_service_is_asked_through_it(
-    api: Api, engine: LocalEngine, tmp_path: Path
-) -> None:
+def test_the_index_of_a_running_service_is_asked_through_it(api: Api, engine: LocalEngine, tmp_path: Path) -> None:
     Service(api.server.url, os.getpid()).write(Layout(tmp_path))
     with Index.open(state_dir=tmp_path) as index:
         assert index.search("star") == engine.search("star")
@@ -283,9 +276,7 @@ def test_a_bad_body_is_answered_with_400_and_one_sentence(api: Api, case: str, p
         ("/v1/similarity", {"a": "x", "b": "y", "c": "z"}),
     ],
 )
-def test_a_bad_comparison_is_answered_with_400_and_one_sentence(
-    api: Api, path: str, body: Mapping[str, Any]
-) -> None:
+def test_a_bad_comparison_is_answered_with_400_and_one_sentence(api: Api, path: str, body: Mapping[str, Any]) -> None:
     api.problem(400, path, body)
 
 
@@ -320,9 +311,7 @@ def test_the_api_goes_on_after_bad_requests(api: Api) -> None:
         ({"Origin": "http://localhost.evil.example"}, 403),
     ],
 )
-def test_only_pages_and_callers_of_this_machine_are_answered(
-    api: Api, headers: dict[str, str], status: int
-) -> None:
+def test_only_pages_and_callers_of_this_machine_are_answered(api: Api, headers: dict[str, str], status: int) -> None:
     for path in ("/healthz", "/status"):
         answer = api.http.get(path, headers=headers)
         assert answer.status_code == status, path
@@ -373,9 +362,7 @@ def test_it_is_ready_when_the_engine_is_there_and_questions_wait_for_it(
     assert (answer.status_code, answer.json()) == (503, {"ready": False})
     assert api.http.get("/healthz").status_code == 200
     answers: list[httpx.Response] = []
-    asking = threading.Thread(
-        target=lambda: answers.append(api.http.post("/v1/search", json={"text": "star"}))
-    )
+    asking = threading.Thread(target=lambda: answers.append(api.http.post("/v1/search", json={"text": "star"})))
     asking.start()
     loading.set_result(engine)
     asking.join(timeout=20)
@@ -405,9 +392,7 @@ def test_questions_that_waited_too_long_are_asked_to_come_again(
 
 def test_a_port_that_another_service_serves_is_a_sentence(api: Api) -> None:
     port = int(api.server.url.rpartition(":")[2])
-    with pytest.raises(
-        SettingsError, match=rf"^the query API cannot listen on 127\.0\.0\.1 port {port} \(.*--port"
-    ):
+    with pytest.raises(SettingsError, match=rf"^the query API cannot listen on 127\.0\.0\.1 port {port} \(.*--port"):
         ApiServer(Settings.load(port=port))
 
 

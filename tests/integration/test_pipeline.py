@@ -118,9 +118,7 @@ class Bench:
         path.write_bytes(data.encode() if isinstance(data, str) else data)
         return path
 
-    def apply(
-        self, *names: str, lane: Lane = "live", delete: Sequence[str] = (), final: bool = False
-    ) -> list[Outcome]:
+    def apply(self, *names: str, lane: Lane = "live", delete: Sequence[str] = (), final: bool = False) -> list[Outcome]:
         """Index these names, then delete those, with new seqs, in one hint."""
         items = [self.item(name, "final" if final else "index") for name in names]
         items += [self.item(name, "delete") for name in delete]
@@ -142,9 +140,7 @@ class Bench:
         """Each chunk's vector is the one of its own text, not of another."""
         texts = self.texts(name)
         expected, _ = self.embed.inner(texts, "bulk")
-        np.testing.assert_allclose(
-            self.index.document_vectors(document_id(os.fsencode(name))), expected, atol=atol
-        )
+        np.testing.assert_allclose(self.index.document_vectors(document_id(os.fsencode(name))), expected, atol=atol)
 
 
 MakeBench = Callable[..., Bench]
@@ -427,9 +423,7 @@ def test_hints_that_share_documents_in_other_orders_do_not_block_each_other(quic
     orders = ["abcd", "dcba", "bdac", "cadb"]
     hints = [Hint(tuple(quick.item(f"{name}.md") for name in order), "live") for order in orders]
     with ThreadPoolExecutor(4) as threads:
-        found = [
-            future.result(timeout=60) for future in [threads.submit(quick.again, hint) for hint in hints]
-        ]
+        found = [future.result(timeout=60) for future in [threads.submit(quick.again, hint) for hint in hints]]
     assert {state for outcomes in found for state in states(outcomes)} <= {"indexed", "superseded"}
     assert quick.index.count() == IndexCounts(4, 4)
 
@@ -478,9 +472,7 @@ def test_what_is_no_document_is_refused_and_its_earlier_version_goes(quick: Benc
     assert {p.payload["path"] for p in quick.index.scan()} == {"b.md"}
 
 
-def test_a_path_that_leaves_the_folder_or_goes_through_a_link_is_refused(
-    quick: Bench, tmp_path: Path
-) -> None:
+def test_a_path_that_leaves_the_folder_or_goes_through_a_link_is_refused(quick: Bench, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "secret.md").write_text(BIRDS)
     (quick.folder / "link").symlink_to(tmp_path / "outside")
@@ -682,9 +674,7 @@ def test_no_chunk_of_any_text_has_more_tokens_than_the_model_reads(quick: Bench,
     for point in quick.index.scan():
         if "text" in point.payload:
             counts[point.payload["path"]].append(embedder.count_tokens(point.payload["text"]))
-    assert {
-        name: max(found) for name, found in counts.items() if found and max(found) > embedder.window
-    } == {}
+    assert {name: max(found) for name, found in counts.items() if found and max(found) > embedder.window} == {}
     # and nothing but blank space is lost on the way (short of what a format does not count as text)
     for name in ("one_line.txt", "chinese.txt", "emoji.txt", "arabic.txt", "base64.txt"):
         kept = "".join(quick.texts(name))

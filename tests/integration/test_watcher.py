@@ -130,9 +130,7 @@ def test_a_replaced_file_is_dirty_under_its_own_name(root: Path, follow: Follow)
     wait_until(lambda: follower.files == {b"a.md": 8}, "the new text is seen", timeout_s=5)
 
 
-def test_a_directory_that_comes_and_goes_takes_its_files_along(
-    root: Path, follow: Follow, tmp_path: Path
-) -> None:
+def test_a_directory_that_comes_and_goes_takes_its_files_along(root: Path, follow: Follow, tmp_path: Path) -> None:
     follower = follow(root)
     outside = tmp_path / "outside"
     for name in ("one.md", "deep/two.md", "deep/er/three.md"):
@@ -265,9 +263,7 @@ def test_a_watch_whose_reader_has_died_is_noticed_and_made_anew(
         patch.setattr(InotifyFD, "handle_event", fails)
         (root / "lost.md").write_text("x")
         assert died.wait(5)
-        wait_until(
-            lambda: not any(type(t) is InotifyFD for t in threading.enumerate()), "it has ended", timeout_s=5
-        )
+        wait_until(lambda: not any(type(t) is InotifyFD for t in threading.enumerate()), "it has ended", timeout_s=5)
     # Then a scan is asked for, and later changes are seen
     try:
         wait_until(lambda: follower.rescans, "a rescan", timeout_s=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +85,7 @@ class Headwater:
             wait_until(self._ready, "the query API is ready")
 
     def wait_in_step(self) -> None:
-        wait_until(lambda: self.alive() and self.status()["in_step"], "in step")
+        wait_until(lambda: self.alive() and self.peek()["in_step"], "in step")
 
     def alive(self) -> bool:
         assert self.process is not None
@@ -91,7 +93,12 @@ class Headwater:
         return True
 
     def _ready(self) -> bool:
-        return self.status()["api"] is not None and self.run("search", "anything", check=False).returncode == 0
+        url = self.peek()["api"]
+        if url is None:
+            return False
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz") as answer:
+            return bool(answer.status == 200)
+        return False
 
     def stop(self, number: int = signal.SIGINT) -> int:
         assert self.process is not None
@@ -103,6 +110,19 @@ class Headwater:
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
         return found
+
+    def peek(self) -> dict[str, Any]:
+        """The status read in this process: for polling, where a command each time would cost a core."""
+        from headwater.errors import HeadwaterError
+        from headwater.state import Layout, Service
+        from producer.status import read_status
+
+        layout = Layout(self.state)
+        service = Service.read(layout)
+        try:
+            return {**read_status(layout, running=True), "api": None if service is None else service.url}
+        except HeadwaterError:  # the ledger is just being made
+            return self.status()
 
     def search(self, text: str, *arguments: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.run("search", text, "--json", *arguments).stdout)

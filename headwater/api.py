@@ -93,7 +93,8 @@ def _similarity(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
 
 def _only(body: dict[str, Any], known: tuple[str, ...]) -> None:
     if unknown := sorted(set(body) - set(known)):
-        raise QueryError(f"the request has {', '.join(unknown)}: it may have {', '.join(known)}")
+        named = ", ".join(ascii(name)[1:-1] for name in unknown)  # a key may be half a character, or two lines
+        raise QueryError(f"the request has {named}: it may have {', '.join(known)}")
 
 
 def _posted(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -130,7 +131,7 @@ async def _body(request: Request) -> dict[str, Any] | None:
             return None
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 

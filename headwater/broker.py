@@ -12,6 +12,7 @@ from typing import Any
 import redis
 from celery import Celery
 from kombu import Queue
+from kombu.transport import TRANSPORT_ALIASES
 
 from headwater.errors import BrokerUnavailable
 from headwater.messages import queue_name
@@ -34,6 +35,7 @@ def broker_url(settings: Settings) -> str:
 
 def make_app(settings: Settings) -> Celery:
     """Celery as both sides use it: JSON only, late acknowledgement, no results, no remote control."""
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "headwater.transport:Transport"))
     app = Celery("headwater", broker=broker_url(settings), set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -59,6 +61,11 @@ def make_app(settings: Settings) -> Celery:
             "socket_timeout": _SOCKET_TIMEOUT_S,
             "socket_connect_timeout": _CONNECT_TIMEOUT_S,
             "health_check_interval": 10,
+            # a publish that finds no broker says so at once; the producer tries again by itself
+            "max_retries": 1,
+            "interval_start": 0.0,
+            "interval_step": 0.1,
+            "interval_max": 0.2,
         },
     )
     return app

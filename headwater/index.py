@@ -312,7 +312,9 @@ class QdrantIndex(ABC):
         points = [*_chunk_points(document), _record_point(document)]
         for batch in _batches(points, BATCH_POINTS):
             self._upsert(batch, document.seq)
-        self.delete(document.document_id, document.seq)
+        held = self.document_state(document.document_id)
+        # a newer version may have come first: then what this write added beside it goes as well
+        self.delete(document.document_id, max(document.seq, held.highest_seq if held is not None else 0))
 
     def delete(self, document_id: str, seq: int) -> None:
         self._delete((Condition("document_id", any_of=(document_id,)), Condition("seq", lt=seq)))

@@ -40,6 +40,19 @@ _TYPES = {
 }
 #: another process that is ending may hold the shard for a moment
 _LOCK_WAIT_S = 10.0
+#: trouble of the process or the disk, not damage of the shard: it stays where it is
+_PASSING = (
+    "Too many open files",
+    "TooManyOpenFiles",
+    "os error 24",
+    "os error 12",
+    "os error 13",
+    "os error 23",
+    "os error 28",
+    "Cannot allocate memory",
+    "Permission denied",
+    "No space left",
+)
 #: free space that loading needs: the engine maps parts of 32 MiB, and a full disk beneath them is SIGBUS
 _LOAD_BYTES = 128 * 1024 * 1024
 
@@ -102,6 +115,8 @@ class EdgeIndex(QdrantIndex):
             try:
                 return edge.EdgeShard.load(str(self._directory))
             except Exception as error:  # the engine has no error type of its own
+                if any(mark in str(error) for mark in _PASSING):
+                    raise IndexUnavailable(f"the index {self._directory} cannot be opened now: {error}") from error
                 if "WouldBlock" not in str(error):
                     return None
                 if time.monotonic() > deadline:
@@ -170,13 +185,16 @@ class EdgeIndex(QdrantIndex):
                 return
             self._flush_running = True
             self._flush_started += 1
+        done = False
         try:
             with _engine_errors("flush"):
                 self._open.flush()
+            done = True
         finally:
             with self._flushing:
                 self._flush_running = False
-                self._flush_done = self._flush_started
+                if done:
+                    self._flush_done = self._flush_started
                 self._flushing.notify_all()
 
     # -- read ------------------------------------------------------------------------------------------------
@@ -210,7 +228,7 @@ class EdgeIndex(QdrantIndex):
             with _engine_errors("read"):
                 limit = self._open.count(edge.CountRequest(exact=True)) + 1
                 hits = self._open.facet(edge.FacetRequest("path", limit=limit, exact=True)).hits
-            self._paths = (writes, sorted(str(hit.value) for hit in hits))
+            self._paths = (writes, sorted(str(hit.value) for hit in hits if hit.count))
         return self._paths[1]
 
     def count(self) -> IndexCounts:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from math import isfinite
 from types import TracebackType
 from typing import Any, Protocol, Self, get_args
@@ -199,6 +200,7 @@ class LocalEngine:
         score_threshold: float | None = None,
     ) -> list[Hit]:
         _check(text, limit, mode)
+        _check_options(path_glob, filters, score_threshold)
         conditions = [*_conditions(filters or {})]
         if path_glob is not None:
             conditions.append(glob_conditions(self._index, path_glob))
@@ -275,20 +277,39 @@ def _condition(name: str, value: FilterValue) -> Condition:
     if isinstance(value, Mapping):
         if not value or set(value) - set(_BOUNDS):
             raise QueryError(f"the filter {name!r} has the bounds {list(value)}: give some of {', '.join(_BOUNDS)}")
-        if not all(_is_bound(bound) for bound in value.values()):
-            raise QueryError(f"the filter {name!r} has the bounds {dict(value)!r}: give numbers or RFC 3339 times")
+        if not all(_is_bound(name, bound) for bound in value.values()):
+            wanted = "RFC 3339 times" if INDEXED_FIELDS[name] == "datetime" else "numbers"
+            raise QueryError(f"the filter {name!r} has the bounds {dict(value)!r}: give {wanted}")
         bounds: dict[str, Any] = dict(value)
         return Condition(name, **bounds)
     values: tuple[Any, ...] = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
-    if not all(isinstance(one, str | int) and not isinstance(one, bool) for one in values):
+    plain = all(isinstance(one, str | int) and not isinstance(one, bool) for one in values)
+    if not plain or len({type(one) for one in values}) > 1:
         raise QueryError(f"the filter {name!r} has the value {value!r}: give texts, whole numbers, or bounds")
     return Condition(name, any_of=values)
 
 
-def _is_bound(value: object) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    )
+def _check_options(path_glob: object, filters: object, score_threshold: object) -> None:
+    if path_glob is not None and not isinstance(path_glob, str):
+        raise QueryError(f"the path glob is {path_glob!r}: give a text such as '*.md'")
+    if filters is not None and not isinstance(filters, Mapping):
+        raise QueryError(f"the filters are {filters!r}: give fields with their values")
+    if score_threshold is not None and not _is_number(score_threshold):
+        raise QueryError(f"the score threshold is {score_threshold!r}: give a number")
+
+
+def _is_bound(name: str, value: object) -> bool:
+    """A number, or for times a text that the engine will read as one."""
+    if INDEXED_FIELDS[name] != "datetime":
+        return _is_number(value)
+    try:
+        return isinstance(value, str) and isinstance(datetime.fromisoformat(value), datetime)
+    except ValueError:
+        return False
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _hit(found: ScoredChunk) -> Hit:

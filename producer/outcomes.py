@@ -57,7 +57,7 @@ class Reader(threading.Thread):
     def acknowledge(self, last_id: str) -> None:
         """Drop what is noted from the stream. A failure only leaves more for the next time."""
         try:
-            self._client.xtrim(self._key, minid=last_id)
+            self._client.xtrim(self._key, minid=last_id, approximate=False)
         except redis.RedisError as error:
             log.info("the event stream was not trimmed: %s", error)
 
@@ -107,6 +107,6 @@ def _order(stream_id: str) -> tuple[int, int]:
 def _decode(fields: dict[bytes, bytes]) -> Event | None:
     try:
         return event_from_wire(json.loads(fields[EVENT_FIELD.encode()]))
-    except (MessageError, ValueError, KeyError) as error:
+    except (MessageError, ValueError, KeyError, RecursionError) as error:
         log.warning("an event was dropped: %s", error)  # forged or foreign: the document is rung for again
         return None

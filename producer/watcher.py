@@ -196,10 +196,13 @@ class Watcher:
         return None
 
     def _alive(self, observer: BaseObserver) -> bool:
-        return observer.is_alive() and all(emitter.is_alive() for emitter in observer.emitters)
+        emitters = observer.emitters
+        readers = [reader for emitter in emitters if (reader := getattr(emitter, "_inotify_fd", None)) is not None]
+        return observer.is_alive() and all(thread.is_alive() for thread in (*emitters, *readers))
 
     def _watch_again(self, reason: str) -> str | None:
         self._unsubscribe()
+        _forget_dead_reader()
         try:
             self.start()
         except OSError:
@@ -212,6 +215,15 @@ class Watcher:
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+
+def _forget_dead_reader() -> None:
+    """watchdog shares one reading thread per process and would hand out a dead one for ever."""
+    with contextlib.suppress(ImportError):  # no inotify here
+        from watchdog.observers.inotify_c import InotifyFD
+
+        if InotifyFD._instance is not None and not InotifyFD._instance.is_alive():
+            InotifyFD._instance = None
 
 
 def watch_count() -> int | None:

@@ -192,6 +192,8 @@ class Pipeline:
         for first in range(0, len(missing), _SLICE):
             part = missing[first : first + _SLICE]
             rows, embedded = self._embed([chunk.text for chunk in part], lane)
+            if len(rows) != len(part):
+                raise ModelError(f"the model gave {len(rows)} vectors for {len(part)} texts")
             vectors.update(zip((chunk.text_hash for chunk in part), rows, strict=True))
             fresh += embedded
             if first + _SLICE < len(missing):

@@ -23,6 +23,8 @@ from worker.tokens import ModelTokenizer
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _MOST_FILES = 64
+#: characters of a reason
+_MOST_REASON = 300
 _MOST_FILE_BYTES = 64 * 1024 * 1024
 
 
@@ -68,6 +70,8 @@ class _Server:
             return {"failed": "the extraction needs more memory than it is allowed"}
         except OSError as error:
             return {"failed": f"the extraction could not use its sandbox: {error}"}
+        except Exception as error:  # whatever a document makes a reader do is that document's outcome
+            return {"failed": f"the extraction failed: {type(error).__name__}: {error}"[:_MOST_REASON]}
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
 

@@ -274,7 +274,7 @@ def _instructions(stage: str, instruction: str) -> list[str]:
 
 
 def _names(field: str, alias: Any) -> set[str]:
-    return set(alias.choices) - {field} if alias else {f"HEADWATER_{field.upper()}"}
+    return {alias} if alias else {f"HEADWATER_{field.upper()}"}
 
 
 def _example_variables() -> set[str]:

@@ -28,6 +28,9 @@ Kind = Literal["document", "query"]
 _DEFAULT_MODEL = "all-MiniLM-L6-v2"
 #: SHA-256 of model.safetensors as published for sentence-transformers/all-MiniLM-L6-v2
 _DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+#: texts in one pass of the model on a CPU: measured 62 texts/s with 8, 60 with 16, 56 with 32, 49 with 64 (bf16, two
+#: cores); the activations of more do not stay in the caches
+_CPU_BATCH = 8
 #: longest window that is taken for real; some tokenizers claim 10**30
 _LARGEST_WINDOW = 1_000_000
 
@@ -76,6 +79,8 @@ class SentenceTransformersEmbedder:
         self._lock = threading.Lock()
         self._model = _load(settings)
         self._autocast = _autocast_dtype(settings, str(self._model.device))
+        _cast_linear(self._model, self._autocast)
+        self._batch_size = _CPU_BATCH if self._model.device.type == "cpu" else 0
         self._prompts = _prompts(self._model, settings)
         self._tokenizer_json = _plain_tokenizer(_fast_tokenizer(self._model, settings.model))
         self._tokenizer = Tokenizer.from_str(self._tokenizer_json)
@@ -103,7 +108,7 @@ class SentenceTransformersEmbedder:
             raw = self._model.encode(
                 list(texts),
                 prompt=self._prompts[kind] or None,
-                batch_size=len(texts),
+                batch_size=self._batch_size or len(texts),
                 convert_to_numpy=True,
                 show_progress_bar=False,
             )
@@ -219,6 +224,17 @@ def _autocast_dtype(settings: Settings, device: str) -> Any:
     if settings.precision == "fp16":
         raise ModelError("HEADWATER_PRECISION=fp16 needs a GPU: use auto, bf16 or fp32 here")
     return None
+
+
+def _cast_linear(model: SentenceTransformer, dtype: Any) -> None:
+    """Keep the weights of matrix products in the precision that autocast gives them anyway: cast once, not per call."""
+    if dtype is None:
+        return
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.to(dtype)
 
 
 def cpu_has_bf16() -> bool:

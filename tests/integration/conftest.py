@@ -172,8 +172,7 @@ def _memory(_: Path) -> Iterator[Backend]:
 
 def _server(_: Path) -> Iterator[Backend]:
     settings = Settings.load()
-    if settings.qdrant_url is None:
-        pytest.skip("QDRANT_URL names no server")
+    assert settings.qdrant_url is not None
     url, key, name = settings.qdrant_url, settings.qdrant_api_key, f"contract-{uuid.uuid4().hex}"
     yield Backend("server", lambda: ServerIndex.connect(url, key, name))
     client = QdrantClient(url=url, api_key=key, check_compatibility=False)
@@ -181,7 +180,8 @@ def _server(_: Path) -> Iterator[Backend]:
     client.close()
 
 
-_BACKENDS = {"edge": _edge, "memory": _memory, "server": _server}
+#: the real server joins where QDRANT_URL names one
+_BACKENDS = {"edge": _edge, "memory": _memory, **({"server": _server} if os.environ.get("QDRANT_URL") else {})}
 
 
 @pytest.fixture(params=list(_BACKENDS))

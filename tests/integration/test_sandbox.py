@@ -176,7 +176,7 @@ def test_what_is_no_document_is_refused_and_the_child_lives_on(pool: SandboxPool
         ("abort", r"crashed \(abort\)"),
         ("exit", r"ended by itself \(status 3\)"),
         ("kill", "was killed"),
-        ("bug", r"ended by itself \(status 1\)"),
+        ("bug", "failed: KeyError"),
     ],
 )
 def test_a_document_that_ends_its_child_fails_with_the_reason_and_the_next_one_is_read(

@@ -133,13 +133,28 @@ class Batcher:
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
             try:
-                vectors = self._embedder.encode([w.key.text for w in batch], batch[0].key.kind)
-                if len(vectors) != len(batch):
-                    raise ModelError(f"the model gave {len(vectors)} vectors for {len(batch)} texts")
+                vectors = self._encode(batch)
             except BaseException as error:  # handed to those who wait
-                self._finish(batch, error)
+                self._fail(batch, error)
                 continue
             self._finish(batch, vectors)
+
+    def _encode(self, batch: list[_Wanted]) -> Vector:
+        vectors = self._embedder.encode([wanted.key.text for wanted in batch], batch[0].key.kind)
+        if len(vectors) != len(batch):
+            raise ModelError(f"the model gave {len(vectors)} vectors for {len(batch)} texts")
+        return vectors
+
+    def _fail(self, batch: list[_Wanted], error: BaseException) -> None:
+        """One text may spoil a batch: then each is tried alone, and only the bad ones' callers hear of it."""
+        if len(batch) == 1:
+            self._finish(batch, error)
+            return
+        for wanted in batch:
+            try:
+                self._finish([wanted], self._encode([wanted]))
+            except BaseException as alone:  # handed to those who wait
+                self._finish([wanted], alone)
 
     def _next_batch(self) -> list[_Wanted] | None:
         with self._changed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from celery import Celery
@@ -71,6 +72,12 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
+def shown_url(url: str) -> str:
+    """A broker's URL without its password."""
+    parts = urlsplit(url)
+    return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
+
+
 def make_client(settings: Settings) -> redis.Redis:
     """A Redis client for the event stream, with time-outs. It connects at its first command."""
     url = broker_url(settings).replace("redis+socket://", "unix://", 1)
@@ -82,7 +89,7 @@ def make_client(settings: Settings) -> redis.Redis:
             health_check_interval=10,
         )
     except ValueError as error:
-        raise BrokerUnavailable(f"CELERY_BROKER_URL={url!r} is no Redis URL ({error})") from None
+        raise BrokerUnavailable(f"CELERY_BROKER_URL={shown_url(url)!r} is no Redis URL ({error})") from None
 
 
 def reachable(settings: Settings) -> bool:

@@ -77,8 +77,8 @@ def up(
     settings = Settings.load(folder=folder, port=port, model=model, state_dir=state_dir)
     settings.required_folder()
     layout = find_layout(settings).create()
-    lock = Lock(layout, "up").acquire()
     check_free_space(layout.root, settings.min_free_bytes)
+    lock = Lock(layout, "up").acquire()
     remember(layout)
     forget_step(layout)
     screen = Screen(Console(), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout))
@@ -216,9 +216,13 @@ def serve(
 @config_app.command("show")
 def config_show(as_json: AsJson = False, state_dir: StateDir = None) -> None:
     """Every setting with its value in force."""
+    from headwater.broker import shown_url
+
     settings = Settings.load(state_dir=state_dir)
     values: dict[str, Any] = settings.model_dump(mode="json")
     values["qdrant_api_key"] = "***" if settings.qdrant_api_key else None
+    if settings.broker_url:
+        values["broker_url"] = shown_url(settings.broker_url)
     if as_json:
         print(json.dumps(values))
         return

@@ -39,8 +39,9 @@ _TYPES = {
 #: most bytes of points in one request; a server refuses bodies above 32 MiB by default
 _BATCH_BYTES = 4 * 1024 * 1024
 _TIMEOUT_S = 30
-#: bytes of one number written as JSON, at most
-_NUMBER_BYTES = 14
+#: bytes of one number, and of one sparse entry (index and number), written as JSON, at most
+_NUMBER_BYTES = 24
+_SPARSE_BYTES = 36
 
 
 class ServerIndex(QdrantIndex):
@@ -179,6 +180,7 @@ def _by_bytes(points: Sequence[Point]) -> Iterator[list[Point]]:
     size = 0
     for point in points:
         bytes_ = len(json.dumps(point.payload)) + _NUMBER_BYTES * (0 if point.dense is None else len(point.dense))
+        bytes_ += _SPARSE_BYTES * (0 if point.sparse is None else len(point.sparse.indices))
         if batch and size + bytes_ > _BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -152,10 +153,11 @@ def find_layout(settings: Settings) -> Layout:
 
 
 def remember(layout: Layout) -> None:
-    """Note the state directory as the one used last, for commands that name none."""
+    """Note the state directory as the one used last, for commands that name none (a convenience only)."""
     home = state_home()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(home / "last", str(layout.root))
+    with contextlib.suppress(OSError, UnicodeError):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(home / "last", str(layout.root))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -207,6 +209,13 @@ class Lock:
             f"Headwater already runs on {self._layout.root} (pid {pid}): "
             "stop it first, or name another state directory with --state-dir"
         )
+
+    @classmethod
+    def holder(cls, layout: Layout, name: str) -> str | None:
+        """The pid of the live process that holds the lock, as text; None if none does."""
+        if not cls.is_held(layout, name):
+            return None
+        return layout.lock(name).read_text("ascii").strip() or None
 
     @classmethod
     def is_held(cls, layout: Layout, name: str) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from headwater.broker import embedded_binary, reachable
+from headwater.broker import embedded_binary, reachable, shown_url
 from headwater.errors import BrokerUnavailable, HeadwaterError, PermanentError
 from headwater.settings import Settings
 from headwater.state import Layout
@@ -157,10 +157,14 @@ class Supervisor:
             if self._signals:
                 return
             if time.monotonic() > deadline:
-                where = self.settings.broker_url or self.layout.socket
-                raise BrokerUnavailable(f"the broker {where} does not answer: see {self.layout.logs / 'broker.log'}")
+                raise BrokerUnavailable(self._no_broker())
             time.sleep(0.02)
             self._revive()
+
+    def _no_broker(self) -> str:
+        if self.settings.broker_url is not None:
+            return f"the broker {shown_url(self.settings.broker_url)} does not answer: start it, or unset its URL"
+        return f"the broker {self.layout.socket} does not answer: see {self.layout.logs / 'broker.log'}"
 
     # -- while they run --------------------------------------------------------------------------------------
 

@@ -248,14 +248,16 @@ class Ledger:
             (seq, lane, path),
         )
 
-    def want_all_again(self) -> None:
+    def want_all_again(self, *, also_due: bool = False) -> None:
         """Make every document due: the index or the way of cutting changed. Vectors in the index are reused.
 
-        One that is due already keeps its seq: a hint for it may be on its way.
+        One that is due already keeps its seq, for a hint may be on its way; with ``also_due`` it gets a new one as
+        well, for its old seq may stand in the index for another way of cutting.
         """
+        settled = "" if also_due else " AND wanted_seq <= applied_seq"
         self._db.execute(
             "UPDATE documents SET applied_seq = 0, wanted_seq = wanted_seq + 1, attempts = 0, due_at = 0,"
-            " lane = 'bulk' WHERE operation = 'index' AND wanted_seq <= applied_seq"
+            f" lane = 'bulk' WHERE operation = 'index'{settled}"
         )
         self.set_meta("last_seq", str(self._highest_seq() + 1))
 
@@ -272,6 +274,21 @@ class Ledger:
         """The index holds a seq as high as this one (the ledger is new or an older copy): go above it."""
         if seq > int(self.meta("last_seq") or 0):
             self.set_meta("last_seq", str(seq))
+
+    def want_delete_again(self, path: bytes, above_seq: int) -> None:
+        """The index holds what no row wants there (a late hint brought it back): have it deleted."""
+        self.raise_seq(above_seq)
+        seq = self._first_seq()
+        self._db.execute(
+            "INSERT INTO documents (path, operation, wanted_seq, lane) VALUES (?, 'delete', ?, 'live')"
+            " ON CONFLICT (path) DO UPDATE SET operation = 'delete', wanted_seq = excluded.wanted_seq, due_at = 0",
+            (path, seq),
+        )
+        self.set_meta("last_seq", str(seq))
+
+    def wants_index(self, path: bytes) -> bool:
+        """Whether the path is a document that is to be in the index."""
+        return bool(self._rows("SELECT 1 FROM documents WHERE path = ? AND operation = 'index'", (path,)))
 
     def look_again(self, path: bytes) -> None:
         """Forget a document's fingerprint, so that the next look at its path finds it changed."""

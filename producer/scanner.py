@@ -51,7 +51,7 @@ class Scanner:
             status = os.lstat(full)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        except PermissionError:
+        except OSError:
             self.closed.add(os.path.dirname(path))
             return {}
         if self._crosses_link(path):
@@ -82,7 +82,11 @@ class Scanner:
             self.directories += 1
             try:
                 entries = self._entries(directory)
-            except PermissionError as error:
+            except OSError as error:
+                if not directory:
+                    raise FolderError(
+                        f"the folder {os.fsdecode(self.root)} cannot be listed: {error.strerror}"
+                    ) from None
                 yield self._closed(directory, error)
                 continue
             for entry in entries:
@@ -96,8 +100,11 @@ class Scanner:
     def _closed(self, directory: bytes, error: OSError) -> tuple[bytes, Seen]:
         """A directory that we may not list: said so, and what was known below it is kept."""
         self.closed.add(directory)
-        status = os.lstat(os.path.join(self.root, directory))
-        mark = Fingerprint(0, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        try:
+            status = os.lstat(os.path.join(self.root, directory))
+            mark = Fingerprint(0, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        except OSError:
+            mark = Fingerprint(0, 0, 0, 0)
         return directory, Seen(mark, f"the directory cannot be listed: {error.strerror}")
 
     def _entries(self, directory: bytes) -> list[os.DirEntry[bytes]]:

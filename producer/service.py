@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from headwater.broker import make_app, make_client
-from headwater.document import Fingerprint
+from headwater.document import Fingerprint, path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
 from headwater.messages import Embedded, Hello, Lane, Outcome, events_key
 from headwater.settings import Settings
@@ -77,13 +77,16 @@ class Producer:
         self._watcher = Watcher(self._root, settings.debounce_ms, settings.debounce_max_ms)
         app = make_app(settings)
         self._publisher = Publisher(app, settings.collection, settings.bulk_window, settings.lease_s, settings.attempts)
-        self._inbox: queue.Queue[_Message] = queue.Queue()
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()  # its put may interrupt its get
         key = events_key(settings.collection)
         last_id = self._ledger.meta("last_event") or "0-0"
         self._reader = Reader(make_client(settings), key, last_id, self._inbox.put)
         self._reasons: dict[str, str] = {}
-        # with a broker of one's own, workers may have said hello long ago
-        self._greeted = settings.broker_url is not None
+        # with a broker of one's own, or after a restart of this process alone, workers said hello long ago
+        known = self._ledger.meta("worker_pid")
+        self._greeted = settings.broker_url is not None or (
+            known is not None and known == Lock.holder(layout, "worker")
+        )
         self._trouble_since: float | None = None
         self._ring_at = 0.0
         self._rescan_at = 0.0
@@ -95,7 +98,7 @@ class Producer:
 
     def run(self, *, once: bool = False) -> None:
         """Raises HeadwaterError with ``once`` if the index cannot be brought in step."""
-        self._ledger.set_metas({"scanned": "0", "folder": str(self._root)})
+        self._ledger.set_metas({"scanned": "0", "folder": path_to_text(os.fsencode(self._root))})
         try:
             self._begin()
             while not self._stopped:
@@ -143,7 +146,7 @@ class Producer:
         fingerprint = self._settings.pipeline_fingerprint()
         with self._ledger.transaction():
             if (self._ledger.meta("pipeline") or fingerprint) != fingerprint:
-                self._ledger.want_all_again()
+                self._ledger.want_all_again(also_due=True)
             self._ledger.set_meta("pipeline", fingerprint)
 
     def _check_index(self) -> None:
@@ -179,7 +182,7 @@ class Producer:
     def _keep_up(self) -> None:
         if time.monotonic() >= self._rescan_at:
             self._scan("the timer")
-        if time.monotonic() >= self._ring_at:
+        if time.monotonic() >= self._ring_at and "folder" not in self._reasons:
             self._ring()
 
     def _ring(self) -> None:
@@ -289,13 +292,18 @@ class Producer:
             reason = "the worker does not find the file: does it see the same folder?"
             outcome = replace(outcome, state="failed", reason=reason, retryable=True)
         self._ledger.applied(outcome, self._settings.attempts)
+        if outcome.state in ("indexed", "partial") and not self._ledger.wants_index(outcome.path):
+            self._ledger.want_delete_again(outcome.path, outcome.seq)
         self._note("service", outcome.reason if outcome.service else None)
         if outcome.service:
             self._trouble_since = self._trouble_since or time.monotonic()
         else:
             self._trouble_since = None
-        if outcome.state == "superseded" and outcome.index_seq > self._ledger.wanted_seq(outcome.path):
+        if outcome.state == "superseded" and outcome.index_seq >= self._ledger.wanted_seq(outcome.path):
             self._ledger.raise_seq(outcome.index_seq)
+            if not self._ledger.wants_index(outcome.path):
+                self._ledger.want_delete_again(outcome.path, outcome.index_seq)
+                return set()
         elif outcome.state not in ("vanished", "changed"):
             return set()
         self._ledger.look_again(outcome.path)
@@ -305,6 +313,7 @@ class Producer:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
         self._publisher.forget_all()
         self._greeted = True
+        self._ledger.set_meta("worker_pid", hello.worker.rpartition(":")[2])
         documents, chunks = self._ledger.indexed()
         if self._ledger.meta("index_id") != hello.index_id:
             self._ledger.new_index(hello.index_id)

@@ -66,8 +66,9 @@ def _status(ledger: Ledger, layout: Layout, *, running: bool) -> dict[str, Any]:
     reasons = list(json.loads(ledger.meta("reasons") or "[]")) if running else []
     failing = bool(reasons)
     if counts.failed:
-        first = ledger.rows(state="failed", limit=1)[0]
-        reasons.append(f"{counts.failed} documents failed, such as {path_to_text(first.path)}: {first.reason}")
+        first = next(iter(ledger.rows(state="failed", limit=1)), None)  # it may be due again by now
+        example = "" if first is None else f", such as {path_to_text(first.path)}: {first.reason}"
+        reasons.append(f"{counts.failed} documents failed{example}")
     return {
         "in_step": ledger.meta("scanned") == "1" and counts.waiting == 0 and not ledger.waiting(),
         "documents": {

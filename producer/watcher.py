@@ -111,6 +111,7 @@ class Watcher:
         self._overflow = _Overflow()
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
+        self._gone = False
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -189,8 +190,11 @@ class Watcher:
             self._overflow.seen = False
             return "the kernel's event queue overflowed"
         identity = self._stat()
-        if identity != self._identity:
-            return self._watch_again("the folder was replaced") if identity else None
+        if identity is None:
+            gone, self._gone = self._gone, True
+            return None if gone else "the folder is gone"
+        if identity != self._identity or self._gone:
+            return self._watch_again("the folder was replaced")
         if self._observer is None or not self._alive(self._observer):
             return self._watch_again("the watch was lost")
         return None
@@ -207,6 +211,7 @@ class Watcher:
             self.start()
         except OSError:
             return None  # not back yet: the next examination tries again
+        self._gone = False
         return reason
 
     def _stat(self) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.document import content_hash, document_id, path_to_text
-from headwater.errors import DiskFull, IndexUnavailable, ModelError
+from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
 from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
@@ -91,7 +91,7 @@ class Pipeline:
             self._check_space()
             outcomes, reused = self._index_and_delete(hint)
             self._index.flush()
-        except (IndexUnavailable, DiskFull) as error:
+        except (IndexUnavailable, DiskFull, FolderError) as error:
             return [_service_failure(item, error) for item in hint.items], 0
         return outcomes, reused
 
@@ -138,6 +138,8 @@ class Pipeline:
         digest = content_hash(source.data)
         held = self._index.document_state(document_id(item.path))
         if held is not None and held.highest_seq >= item.seq and (done := _already(item, source, digest, held)):
+            if held.seq == item.seq:  # the write may have ended before its delete
+                self._index.delete(document_id(item.path), item.seq)
             return done
         try:
             extraction = self._extractor.extract(path_to_text(item.path), source.data)
@@ -150,14 +152,14 @@ class Pipeline:
         return _Read(item, source, digest, held, extraction)
 
     def _refused(self, item: Item, reason: str) -> Outcome:
-        """Nothing of an earlier version stays in the index."""
-        self._index.delete(document_id(item.path), item.seq)
+        """Nothing of an earlier version stays in the index, nor what an interrupted try of this one wrote."""
+        self._index.delete(document_id(item.path), item.seq + 1)
         return Outcome(item.path, item.seq, "refused", reason=reason)
 
     def _failed(self, item: Item, reason: str) -> Outcome:
         """An earlier version stays as long as another try is left."""
         if item.operation == "final":
-            self._index.delete(document_id(item.path), item.seq)
+            self._index.delete(document_id(item.path), item.seq + 1)
         held = self._index.document_state(document_id(item.path))
         chunks = 0 if held is None else held.chunks
         return Outcome(item.path, item.seq, "failed", reason=reason, chunks=chunks, retryable=True)
@@ -181,9 +183,14 @@ class Pipeline:
         try:
             fresh = self._fill_in(group, vectors, lane)
             return [self._write_one(read, vectors) for read in group], fresh
-        except (ModelError, ValueError) as error:
-            log.warning("a batch could not be embedded: %s", error)
-            return [self._failed(read.item, str(error)) for read in group], 0
+        except (IndexUnavailable, DiskFull):
+            raise
+        except Exception as error:  # whatever a text makes a model do is its document's outcome, and nobody else's
+            if len(group) > 1:
+                parts = [self._write_group([read], vectors, lane) for read in group]
+                return [outcome for outcomes, _ in parts for outcome in outcomes], sum(fresh for _, fresh in parts)
+            log.warning("%s could not be embedded: %s", path_to_text(group[0].item.path), error)
+            return [self._failed(group[0].item, f"the text could not be embedded: {error}")], 0
 
     def _fill_in(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> int:
         """Embed the missing texts; a long document's are written as they come, so that a crash costs few of them."""
@@ -276,8 +283,10 @@ def _missing(group: Sequence[_Read], vectors: dict[str, Vector]) -> list[Chunk]:
 
 def _groups(reads: Sequence[_Read], vectors: dict[str, Vector]) -> list[list[_Read]]:
     """Short documents share embedding calls; a long one has its own."""
-    long = [read for read in reads if len(_missing([read], vectors)) > _SLICE]
-    short = [read for read in reads if read not in long]
+    long: list[_Read] = []
+    short: list[_Read] = []
+    for read in reads:
+        (long if len(_missing([read], vectors)) > _SLICE else short).append(read)
     return [*([short] if short else []), *([read] for read in long)]
 
 

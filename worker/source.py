@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from headwater.document import Fingerprint
+from headwater.errors import FolderError
 
 __all__ = ["Source", "SourceGone", "SourceRefused", "SourceUnreadable", "read_source"]
 
@@ -42,7 +43,8 @@ class Source:
 def read_source(root: bytes, path: bytes, max_file_bytes: int) -> Source:
     """Read the file at ``path`` below ``root``.
 
-    Raises SourceGone, SourceRefused or SourceUnreadable with a reason for people.
+    Raises SourceGone, SourceRefused or SourceUnreadable with a reason for people, or FolderError if the folder itself
+    cannot be opened.
     """
     for _ in range(_TRIES):
         descriptor = _open(root, path)
@@ -60,7 +62,7 @@ def _open(root: bytes, path: bytes) -> int:
     parts = path.split(b"/")
     if any(part in (b"", b".", b"..") for part in parts) or b"\0" in path:
         raise SourceRefused("the path does not stay in the folder")
-    directory = _open_part(root, None, os.O_DIRECTORY)
+    directory = _open_root(root)
     try:
         for part in parts[:-1]:
             inner = _open_part(part, directory, os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -71,7 +73,16 @@ def _open(root: bytes, path: bytes) -> int:
         os.close(directory)
 
 
-def _open_part(name: bytes, directory: int | None, flags: int) -> int:
+def _open_root(root: bytes) -> int:
+    try:
+        return os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    except OSError as error:
+        raise FolderError(
+            f"the folder {os.fsdecode(root)} cannot be opened ({error.strerror}): bring it back"
+        ) from None
+
+
+def _open_part(name: bytes, directory: int, flags: int) -> int:
     try:
         return os.open(name, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=directory)
     except FileNotFoundError:

@@ -18,7 +18,7 @@ from driver import wait_until
 from headwater.batcher import Batcher
 from headwater.document import content_hash, document_id, text_hash
 from headwater.embedder import Embedder, Kind
-from headwater.errors import DiskFull, ModelError
+from headwater.errors import DiskFull, IndexUnavailable, ModelError
 from headwater.index import IndexCounts
 from headwater.index_edge import EdgeIndex
 from headwater.lexical import Bm25Encoder
@@ -573,7 +573,7 @@ def test_a_bad_batch_does_not_lend_its_vectors_to_the_next_document_of_the_hint(
 
 @dataclass
 class FakeEmbedder:
-    """An Embedder that breaks its contract once, then keeps it."""
+    """An Embedder that breaks its contract until it is mended."""
 
     name: str = "fake"
     dimension: int = 384
@@ -586,10 +586,7 @@ class FakeEmbedder:
 
     def encode(self, texts: Sequence[str], kind: Kind) -> Vector:
         vectors, _ = plain_vectors(texts, "bulk")
-        if self.broken:
-            self.broken = False
-            return vectors[:-1]
-        return vectors
+        return vectors[:-1] if self.broken else vectors
 
 
 def test_a_batcher_outlives_a_model_that_gives_too_few_vectors(make_bench: MakeBench) -> None:
@@ -599,9 +596,13 @@ def test_a_batcher_outlives_a_model_that_gives_too_few_vectors(make_bench: MakeB
     bench = make_bench(batcher.embed)
     bench.write("a.md", sections(BIRDS, STARS))
     answers: list[list[str]] = []
-    thread = threading.Thread(
-        target=lambda: answers.extend([states(bench.apply("a.md")), states(bench.apply("a.md"))]), daemon=True
-    )
+
+    def apply_twice() -> None:
+        answers.append(states(bench.apply("a.md")))
+        fake.broken = False
+        answers.append(states(bench.apply("a.md")))
+
+    thread = threading.Thread(target=apply_twice, daemon=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading, "excepthook", lambda _: None)  # the death of a thread is judged below
         thread.start()
@@ -679,3 +680,28 @@ def test_no_chunk_of_any_text_has_more_tokens_than_the_model_reads(quick: Bench,
     for name in ("one_line.txt", "chinese.txt", "emoji.txt", "arabic.txt", "base64.txt"):
         kept = "".join(quick.texts(name))
         assert "".join(kept.split()) == "".join(NASTY[name].split()), name
+
+
+# -- crash windows ----------------------------------------------------------------------------------------
+
+
+def test_a_write_that_ended_before_its_delete_is_finished_by_the_same_hint(quick: Bench) -> None:
+    # Given a version of several chunks, and one of a single chunk whose write is cut off before its delete
+    quick.write("a.md", sections(BIRDS, STARS))
+    quick.apply("a.md")
+    before = quick.index.count().chunks
+    quick.write("a.md", BIRDS)
+    hint = Hint((quick.item("a.md"),), "live")
+    delete = quick.index.delete
+
+    def cut_off(*_: object) -> None:
+        raise IndexUnavailable("cut off")
+
+    quick.index.delete = cut_off  # type: ignore[method-assign]  # the fault
+    assert states(quick.again(hint)) == ["failed"]
+    quick.index.delete = delete  # type: ignore[method-assign]
+    # When the hint comes again
+    assert states(quick.again(hint)) == ["indexed"]
+    # Then nothing of the longer version is left
+    assert quick.index.count().chunks < before
+    assert {point.payload["seq"] for point in quick.index.scan()} == {hint.items[0].seq}

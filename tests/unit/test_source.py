@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.errors import FolderError
 from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
 
 LIMIT = 4 * 1024 * 1024
@@ -113,8 +114,8 @@ def test_a_file_that_is_not_there_is_gone(tmp_path: Path) -> None:
             read(tmp_path, path)
 
 
-def test_a_folder_that_is_not_there_has_nothing(tmp_path: Path) -> None:
-    with pytest.raises(SourceGone):
+def test_a_folder_that_is_not_there_is_no_documents_fault(tmp_path: Path) -> None:
+    with pytest.raises(FolderError, match="bring it back"):
         read(tmp_path / "gone", b"a.md")
 
 

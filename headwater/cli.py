@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -176,8 +179,7 @@ def watch(
     _log_to_stderr(settings.log_level)
     settings.required_folder()
     producer = Producer(settings, find_layout(settings).create())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: producer.stop())
+    _on_signal(producer.stop)
     producer.run(once=once)
 
 
@@ -208,8 +210,7 @@ def serve(
     settings = Settings.load(port=port, host=host, state_dir=state_dir)
     _log_to_stderr(settings.log_level)
     ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    _on_signal(ended.set)
     serve_index(settings, lambda: _status(find_layout(settings)), on_url=print, ended=ended)
 
 
@@ -228,6 +229,18 @@ def config_show(as_json: AsJson = False, state_dir: StateDir = None) -> None:
         return
     for name, value in values.items():
         print(f"{name} = {json.dumps(value)}")
+
+
+def _on_signal(stop: Callable[[], None]) -> None:
+    """The first signal ends in order, a second one at once."""
+
+    def first(number: int, frame: FrameType | None) -> None:
+        for again in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(again, lambda *_: os._exit(130))
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, first)
 
 
 def _log_to_stderr(level: Literal["debug", "info", "warning", "error"]) -> None:

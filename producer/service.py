@@ -22,7 +22,7 @@ from headwater.settings import Settings
 from headwater.state import Layout, Lock
 from producer.diff import Changes, Seen, diff
 from producer.ledger import Ledger
-from producer.outcomes import BrokerBack, Reader, Reported
+from producer.outcomes import BrokerBack, Reader, ReaderDied, Reported
 from producer.publisher import Publisher
 from producer.rules import IGNORE_FILES, Rules
 from producer.scanner import Scanner
@@ -55,7 +55,7 @@ class _Crash:
     error: BaseException
 
 
-_Message = Dirty | Reported | BrokerBack | _Stop | _Crash
+_Message = Dirty | Reported | BrokerBack | ReaderDied | _Stop | _Crash
 
 
 class Producer:
@@ -176,7 +176,7 @@ class Producer:
                 self._publisher.forget_all()
             case _Stop():
                 self._stopped = True
-            case _Crash():
+            case _Crash() | ReaderDied():
                 raise message.error
 
     def _keep_up(self) -> None:

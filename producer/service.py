@@ -299,7 +299,9 @@ class Producer:
             self._trouble_since = self._trouble_since or time.monotonic()
         else:
             self._trouble_since = None
-        if outcome.state == "superseded" and outcome.index_seq >= self._ledger.wanted_seq(outcome.path):
+        # a deleted document must leave no seq in the index; a wanted one may well hold the newest
+        beyond = self._ledger.wanted_seq(outcome.path) + (1 if self._ledger.wants_index(outcome.path) else 0)
+        if outcome.state == "superseded" and outcome.index_seq >= beyond:
             self._ledger.raise_seq(outcome.index_seq)
             if not self._ledger.wants_index(outcome.path):
                 self._ledger.want_delete_again(outcome.path, outcome.index_seq)

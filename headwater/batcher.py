@@ -1,8 +1,8 @@
 """Merges the texts of many callers into batches for the model.
 
-One thread owns the model. It takes queries before live edits before bulk work, sorts the oldest of what waits by
-length, and closes a batch when its tokens, padding included, would pass the budget. The same text is embedded once,
-however many callers wait for it.
+As many threads as the embedder asks for run the model. Each takes queries before live edits before bulk work; the
+oldest text that waits and others of its length make a batch, up to what the embedder takes at once and the token
+budget allows. The same text is embedded once, however many callers wait for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from typing import Literal
 
 import numpy as np
@@ -31,12 +31,6 @@ _LANES: tuple[Priority, ...] = ("query", "live", "bulk")
 
 #: vectors kept after use, for a text that comes again before the index shows it
 _RECENT = 4096
-#: characters of one token, to sort and budget without tokenizing twice
-_CHARACTERS_PER_TOKEN = 4
-#: most texts in one batch: keeps the wait of a query behind it short
-_MOST_TEXTS = 64
-#: the oldest texts are sorted by length in groups of this many
-_WINDOW = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +44,52 @@ class _Wanted:
     """One text that waits, and who waits for it."""
 
     key: _Key
-    tokens: int
+    #: in order of arrival
+    number: int
+    #: tokens in a pass of the model, padding included: texts of one length share a batch
+    length: int
     future: Future[Vector] = field(default_factory=Future)
+
+
+class _Queue:
+    """The texts of one lane that wait, by length, each in order of arrival."""
+
+    def __init__(self) -> None:
+        self._by_length: dict[int, dict[_Key, _Wanted]] = {}
+        self._by_key: dict[_Key, _Wanted] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def get(self, key: _Key) -> _Wanted | None:
+        return self._by_key.get(key)
+
+    def add(self, wanted: _Wanted) -> None:
+        self._by_key[wanted.key] = wanted
+        self._by_length.setdefault(wanted.length, {})[wanted.key] = wanted
+
+    def remove(self, wanted: _Wanted) -> None:
+        del self._by_key[wanted.key]
+        same_length = self._by_length[wanted.length]
+        del same_length[wanted.key]
+        if not same_length:
+            del self._by_length[wanted.length]
+
+    def take(self, most: int, most_tokens: int) -> list[_Wanted]:
+        """The oldest text and the next of its length; at least one. A text waits only for those before it."""
+        same_length = min(self._by_length.values(), key=lambda texts: next(iter(texts.values())).number)
+        first = next(iter(same_length.values()))
+        fitting = min(most, max(1, most_tokens // max(1, first.length)))
+        taken = list(islice(same_length.values(), fitting))
+        for wanted in taken:
+            self.remove(wanted)
+        return taken
+
+    def clear(self) -> list[_Wanted]:
+        waiting = list(self._by_key.values())
+        self._by_key.clear()
+        self._by_length.clear()
+        return waiting
 
 
 class Batcher:
@@ -64,39 +102,48 @@ class Batcher:
         self._batch_tokens = batch_tokens
         self._on_embedded = on_embedded
         self._changed = threading.Condition()
-        self._lanes: dict[Priority, dict[_Key, _Wanted]] = {lane: {} for lane in _LANES}
+        self._lanes: dict[Priority, _Queue] = {lane: _Queue() for lane in _LANES}
+        self._numbers = count()
         self._running: dict[_Key, _Wanted] = {}
         self._recent: OrderedDict[_Key, Vector] = OrderedDict()
-        self._generation: list[_Key] = []
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"batcher-{number}", daemon=True)
+            for number in range(embedder.parallel)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def dimension(self) -> int:
         return self._embedder.dimension
 
     def embed(
-        self, texts: Sequence[str], priority: Priority, tokens: Sequence[int] | None = None
+        self, texts: Sequence[str], priority: Priority, lengths: Sequence[int] | None = None
     ) -> tuple[Vector, int]:
         """Unit vectors of shape [len(texts), dimension], and how many texts had to be embedded for this call.
 
-        Blocks until they are there. Raises what the model raised, for the callers of that batch only.
+        Blocks until they are there. Raises what the model raised, for the callers of that batch only. ``lengths``
+        are those of ``Embedder.lengths``, if the caller has them.
         """
         kind: Kind = "query" if priority == "query" else "document"
-        lengths = tokens or [len(text) // _CHARACTERS_PER_TOKEN + 2 for text in texts]
+        lengths = lengths or self._embedder.lengths(texts, kind)
         with self._changed:
             futures, fresh = self._enqueue([_Key(text, kind) for text in texts], lengths, priority)
-            self._changed.notify()
+            self._changed.notify_all()
         rows = [future.result() for future in futures]
         return (np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)), fresh
 
     def close(self) -> None:
-        """End the thread; callers still waiting get an error."""
+        """End the threads; callers still waiting get an error, batches under way end."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        self._thread.join(timeout=30)
+            abandoned = [wanted for lane in self._lanes.values() for wanted in lane.clear()]
+            self._changed.notify_all()
+        for wanted in abandoned:
+            wanted.future.set_exception(RuntimeError("the batcher is closed"))
+        for thread in self._threads:
+            thread.join(timeout=30)
 
     def _enqueue(
         self, keys: Sequence[_Key], lengths: Sequence[int], priority: Priority
@@ -107,8 +154,8 @@ class Batcher:
         for key, length in zip(keys, lengths, strict=True):
             future = self._known(key, priority)
             if future is None:
-                wanted = _Wanted(key, length)
-                self._lanes[priority][key] = wanted
+                wanted = _Wanted(key, next(self._numbers), length)
+                self._lanes[priority].add(wanted)
                 future, fresh = wanted.future, fresh + 1
             futures.append(future)
         return futures, fresh
@@ -124,13 +171,15 @@ class Batcher:
         for lane in _LANES:
             if (wanted := self._lanes[lane].get(key)) is not None:
                 if _LANES.index(priority) < _LANES.index(lane):
-                    self._lanes[priority][key] = self._lanes[lane].pop(key)
+                    self._lanes[lane].remove(wanted)
+                    self._lanes[priority].add(wanted)
                 return wanted.future
         return None
 
-    # -- the thread that owns the model ----------------------------------------------------------------------
+    # -- the threads that run the model ----------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._embedder.enter_thread()
         while (batch := self._next_batch()) is not None:
             try:
                 vectors = self._encode(batch)
@@ -161,25 +210,11 @@ class Batcher:
             while not self._stopping and not any(self._lanes.values()):
                 self._changed.wait()
             if self._stopping:
-                self._abandon()
                 return None
             lane = next(lane for lane in _LANES if self._lanes[lane])
-            batch = self._cut(self._lanes[lane])
-            for wanted in batch:
-                del self._lanes[lane][wanted.key]
-                self._running[wanted.key] = wanted
+            batch = self._lanes[lane].take(self._embedder.batch_size, self._batch_tokens)
+            self._running.update((wanted.key, wanted) for wanted in batch)
             return batch
-
-    def _cut(self, waiting: dict[_Key, _Wanted]) -> list[_Wanted]:
-        """The longest of the oldest texts that fit the budget together: neighbours in length waste least padding,
-        and a text waits for those before it only."""
-        oldest = [wanted for key in self._generation if (wanted := waiting.get(key)) is not None]
-        if not oldest:
-            oldest = list(islice(waiting.values(), _WINDOW))
-            oldest.sort(key=lambda wanted: wanted.tokens, reverse=True)
-            self._generation = [wanted.key for wanted in oldest]
-        fitting = max(1, self._batch_tokens // max(1, oldest[0].tokens))
-        return oldest[: min(fitting, _MOST_TEXTS)]
 
     def _finish(self, batch: list[_Wanted], result: Vector | BaseException) -> None:
         with self._changed:
@@ -196,7 +231,7 @@ class Batcher:
         if batch[0].key.kind == "document":
             try:
                 self._on_embedded(len(batch))
-            except Exception:  # the count is not worth the thread that owns the model
+            except Exception:  # the count is not worth a thread that runs the model
                 log.exception("%d embedded texts could not be counted", len(batch))
 
     def _remember(self, batch: list[_Wanted], vectors: Vector) -> None:
@@ -204,9 +239,3 @@ class Batcher:
             self._recent[wanted.key] = vector
         while len(self._recent) > _RECENT:
             self._recent.popitem(last=False)
-
-    def _abandon(self) -> None:
-        for lane in self._lanes.values():
-            for wanted in lane.values():
-                wanted.future.set_exception(RuntimeError("the batcher is closed"))
-            lane.clear()

@@ -28,9 +28,11 @@ Kind = Literal["document", "query"]
 _DEFAULT_MODEL = "all-MiniLM-L6-v2"
 #: SHA-256 of model.safetensors as published for sentence-transformers/all-MiniLM-L6-v2
 _DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-#: texts in one pass of the model on a CPU: measured 62 texts/s with 8, 60 with 16, 56 with 32, 49 with 64 (bf16, two
-#: cores); the activations of more do not stay in the caches
+#: texts in one pass of the model: on a CPU the activations of more do not stay in the caches (see docs/performance.md)
 _CPU_BATCH = 8
+_GPU_BATCH = 64
+#: most passes at once on a CPU: the interpreter prepares them one at a time
+_MOST_PARALLEL = 8
 #: texts are padded to a multiple of this many tokens
 _BUCKET_TOKENS = 16
 #: longest window that is taken for real; some tokenizers claim 10**30
@@ -38,7 +40,7 @@ _LARGEST_WINDOW = 1_000_000
 
 
 class Embedder(Protocol):
-    """Embeds texts. Safe to call from several threads, one call at a time gains nothing from more."""
+    """Embeds texts. Safe to call from several threads."""
 
     @property
     def name(self) -> str:
@@ -54,8 +56,26 @@ class Embedder(Protocol):
         ...
 
     @property
+    def parallel(self) -> int:
+        """Calls of ``encode`` that pay at once, each from a thread that called ``enter_thread`` first."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Texts of one length that pay in one call of ``encode``."""
+        ...
+
+    @property
     def tokenizer_json(self) -> str:
         """The model's own tokenizer as a ``tokenizers`` JSON document."""
+        ...
+
+    def enter_thread(self) -> None:
+        """This thread will call ``encode`` beside others: it takes its share of the processor, not all of it."""
+        ...
+
+    def lengths(self, texts: Sequence[str], kind: Kind) -> Sequence[int]:
+        """Tokens of each text in a pass of the model: special tokens, prompt and padding counted in."""
         ...
 
     def count_tokens(self, text: str) -> int:
@@ -78,12 +98,15 @@ class SentenceTransformersEmbedder:
     def __init__(self, settings: Settings) -> None:
         from tokenizers import Tokenizer
 
-        self._lock = threading.Lock()
         self._model = _load(settings)
         self._autocast = _autocast_dtype(settings, str(self._model.device))
         _cast_linear(self._model, self._autocast)
         _pad_to_buckets(self._model)
-        self._batch_size = _CPU_BATCH if self._model.device.type == "cpu" else 0
+        self.batch_size = _GPU_BATCH
+        self.parallel, self._threads = 1, 0
+        if self._model.device.type == "cpu":
+            self.batch_size = _CPU_BATCH
+            self.parallel, self._threads = _share_processor()
         self._prompts = _prompts(self._model, settings)
         self._tokenizer_json = _plain_tokenizer(_fast_tokenizer(self._model, settings.model))
         self._tokenizer = Tokenizer.from_str(self._tokenizer_json)
@@ -109,29 +132,39 @@ class SentenceTransformersEmbedder:
     def count_tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def enter_thread(self) -> None:
+        """One core or a few per pass: threads that share one pass wait for each other at each of its operations."""
+        if self._threads:
+            import torch
+
+            torch.set_num_threads(self._threads)
+
+    def lengths(self, texts: Sequence[str], kind: Kind) -> Sequence[int]:
+        encoded = self._tokenizer.encode_batch([self._prompts[kind] + text for text in texts])
+        return [-(-len(tokens.ids) // _BUCKET_TOKENS) * _BUCKET_TOKENS for tokens in encoded]
+
     def encode(self, texts: Sequence[str], kind: Kind) -> Vector:
-        if not texts:
-            return np.zeros((0, self.dimension), np.float32)
         vectors = np.zeros((len(texts), self.dimension), np.float32)
-        with self._lock, self._precision():
-            for rows in self._buckets(texts, self._prompts[kind]):
+        with self._precision():
+            for rows in self._buckets(texts, kind):
                 raw = self._model.encode(
                     [texts[row] for row in rows],
                     prompt=self._prompts[kind] or None,
-                    batch_size=self._batch_size or len(rows),
+                    batch_size=self.batch_size,
                     convert_to_numpy=True,
                     show_progress_bar=False,
                 )
                 vectors[rows] = _unit(np.asarray(raw, np.float32), (len(rows), self.dimension))
         return vectors
 
-    def _buckets(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
-        """Rows of texts whose tokens, rounded up, are as many: they are padded to the same length in any company, so
-        that a text's vector depends on the text alone, to the last bit."""
-        encoded = self._tokenizer.encode_batch([prompt + text for text in texts])
+    def _buckets(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
+        """Rows of texts of one length: they are padded to it in any company, so that a text's vector depends on the
+        text alone, to the last bit."""
+        if len(texts) == 1:
+            return [[0]]
         buckets: dict[int, list[int]] = {}
-        for row, tokens in enumerate(encoded):
-            buckets.setdefault(-(-len(tokens.ids) // _BUCKET_TOKENS), []).append(row)
+        for row, length in enumerate(self.lengths(texts, kind)):
+            buckets.setdefault(length, []).append(row)
         return [rows for _, rows in sorted(buckets.items(), reverse=True)]
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
@@ -262,10 +295,12 @@ def _pad_to_buckets(model: SentenceTransformer) -> None:
     import torch
 
     preprocess, tokenizer = model.preprocess, model.tokenizer
+    one_at_a_time = threading.RLock()  # a fast tokenizer may not be set up by one thread while another uses it
     pad_id, left = tokenizer.pad_token_id or 0, tokenizer.padding_side == "left"
 
     def padded(*arguments: Any, **options: Any) -> dict[str, Any]:
-        features = preprocess(*arguments, **options)
+        with one_at_a_time:
+            features = preprocess(*arguments, **options)
         missing = -features["input_ids"].shape[1] % _BUCKET_TOKENS
         for name in ("input_ids", "attention_mask", "token_type_ids"):
             if missing and name in features:
@@ -275,6 +310,15 @@ def _pad_to_buckets(model: SentenceTransformer) -> None:
         return features
 
     model.preprocess = padded  # type: ignore[method-assign]  # one step of its encode, and only that
+
+
+def _share_processor() -> tuple[int, int]:
+    """Passes at once, and threads in each."""
+    import torch
+
+    threads = torch.get_num_threads()
+    passes = min(threads, _MOST_PARALLEL)
+    return passes, threads // passes
 
 
 def cpu_has_bf16() -> bool:

@@ -578,8 +578,16 @@ class FakeEmbedder:
     name: str = "fake"
     dimension: int = 384
     window: int = 254
+    parallel: int = 1
+    batch_size: int = 8
     tokenizer_json: str = ""
     broken: bool = True
+
+    def enter_thread(self) -> None:
+        pass
+
+    def lengths(self, texts: Sequence[str], kind: Kind) -> Sequence[int]:
+        return [len(text.split()) for text in texts]
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

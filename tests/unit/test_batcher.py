@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,12 +41,22 @@ class FakeEmbedder:
     name: str = "fake"
     dimension: int = DIMENSION
     window: int = 1000
+    parallel: int = 1
+    batch_size: int = 64
     tokenizer_json: str = "{}"
+    entered_threads: set[int] = field(default_factory=set)
 
     def count_tokens(self, text: str) -> int:
         return len(text)
 
+    def enter_thread(self) -> None:
+        self.entered_threads.add(threading.get_ident())
+
+    def lengths(self, texts: Sequence[str], kind: Kind) -> Sequence[int]:
+        return [len(text) for text in texts]
+
     def encode(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
+        assert threading.get_ident() in self.entered_threads
         self.batches.append((kind, list(texts)))
         self.entered.set()
         assert self.gate.wait(WAIT_S)
@@ -206,6 +217,32 @@ def test_texts_of_one_length_share_as_few_batches_as_the_budget_allows() -> None
     batcher.embed([str(number) for number in range(100)], "bulk", [50] * 100)
     batcher.close()
     assert [len(batch) for _, batch in embedder.batches] == [20] * 5
+
+
+def test_only_texts_of_one_length_share_a_batch_and_the_oldest_go_first(room: Room) -> None:
+    room.hold()
+    asked = [room.ask([f"{length}-{n}"], "bulk", length) for n in range(2) for length in (30, 10, 20)]
+    room.let_go()
+    for future in asked:
+        future.result(WAIT_S)
+    batches = [texts for _, texts in room.embedder.batches]
+    assert batches == [["first"], ["30-0", "30-1"], ["10-0", "10-1"], ["20-0", "20-1"]]
+
+
+def test_as_many_batches_run_at_once_as_the_embedder_asks_for() -> None:
+    embedder = FakeEmbedder(parallel=3, batch_size=1)
+    batcher = Batcher(embedder, batch_tokens=1000)
+    with ThreadPoolExecutor(1) as caller:
+        answer = caller.submit(batcher.embed, ["a", "b", "c", "d"], "bulk")
+        deadline = time.monotonic() + WAIT_S
+        while len(embedder.batches) < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert sorted(embedder.order()) == ["a", "b", "c"]  # all held back at the gate, together
+        embedder.gate.set()
+        vectors, fresh = answer.result(WAIT_S)
+    batcher.close()
+    assert fresh == 4
+    assert all(np.array_equal(row, vector_of(text)) for row, text in zip(vectors, "abcd", strict=True))
 
 
 def test_a_text_that_spoils_its_batch_fails_alone(room: Room) -> None:

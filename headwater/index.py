@@ -23,6 +23,7 @@ from pathspec import GitIgnoreSpec
 
 from headwater.document import point_id, record_id
 from headwater.errors import IndexMismatch, IndexUnavailable, QueryError
+from headwater.failpoints import reach
 from headwater.settings import Settings
 
 if TYPE_CHECKING:
@@ -312,6 +313,7 @@ class QdrantIndex(ABC):
         points = [*_chunk_points(document), _record_point(document)]
         for batch in _batches(points, BATCH_POINTS):
             self._upsert(batch, document.seq)
+        reach("worker:upserted")
         held = self.document_state(document.document_id)
         # a newer version may have come first: then what this write added beside it goes as well
         self.delete(document.document_id, max(document.seq, held.highest_seq if held is not None else 0))

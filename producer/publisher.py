@@ -10,6 +10,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from headwater.errors import BrokerUnavailable
+from headwater.failpoints import reach
 from headwater.messages import APPLY_TASK, Hint, Item, Lane, queue_name
 from producer.ledger import Due, Ledger
 
@@ -115,6 +116,7 @@ class Publisher:
             )
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
+        reach("producer:published")
         flight = _Flight(hint.lane, deadline)
         for item in hint.items:
             self._in_flight[item.path] = flight

@@ -17,6 +17,7 @@ from typing import Literal
 from headwater.broker import make_app, make_client
 from headwater.document import Fingerprint, path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
+from headwater.failpoints import reach
 from headwater.messages import Embedded, Hello, Lane, Outcome, events_key
 from headwater.settings import Settings
 from headwater.state import Layout, Lock
@@ -251,8 +252,10 @@ class Producer:
         if not len(changes):
             return
         lane: Lane = "live" if found_by == "watch" and len(changes) <= _LIVE_CHANGES else "bulk"
+        reach("producer:scanned")
         with self._ledger.transaction():
             self._ledger.want(changes, seen, lane)
+        reach("producer:wanted")
 
     def _check_watches(self) -> None:
         watches = watch_count()
@@ -271,6 +274,7 @@ class Producer:
 
     def _note_events(self, reported: Reported) -> None:
         again: set[bytes] = set()
+        reach("producer:heard")
         with self._ledger.transaction():
             for event in reported.events:
                 match event:
@@ -281,6 +285,7 @@ class Producer:
                     case Hello():
                         self._greet(event)
             self._ledger.set_meta("last_event", reported.last_id)
+        reach("producer:noted")
         self._reader.acknowledge(reported.last_id)
         if again:
             self._look(frozenset(again))

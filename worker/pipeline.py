@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from headwater.document import content_hash, document_id, path_to_text
 from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError
+from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
 from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
@@ -89,8 +90,11 @@ class Pipeline:
     def _apply(self, hint: Hint) -> tuple[list[Outcome], int]:
         try:
             self._check_space()
+            reach("worker:taken")
             outcomes, reused = self._index_and_delete(hint)
+            reach("worker:applied")
             self._index.flush()
+            reach("worker:flushed")
         except (IndexUnavailable, DiskFull, FolderError) as error:
             return [_service_failure(item, error) for item in hint.items], 0
         return outcomes, reused
@@ -136,6 +140,7 @@ class Pipeline:
     def _read(self, item: Item) -> _Read | Outcome:
         source = read_source(self._root, item.path, self._max_file_bytes)
         digest = content_hash(source.data)
+        reach("worker:read")
         held = self._index.document_state(document_id(item.path))
         if held is not None and held.highest_seq >= item.seq and (done := _already(item, source, digest, held)):
             if held.seq == item.seq:  # the write may have ended before its delete
@@ -149,6 +154,7 @@ class Pipeline:
         except ExtractionFailed as failure:
             outcome = self._failed(item, str(failure))
             return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)
+        reach("worker:extracted")
         return _Read(item, source, digest, held, extraction)
 
     def _refused(self, item: Item, reason: str) -> Outcome:
@@ -182,6 +188,7 @@ class Pipeline:
     def _write_group(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> tuple[list[Outcome], int]:
         try:
             fresh = self._fill_in(group, vectors, lane)
+            reach("worker:embedded")
             return [self._write_one(read, vectors) for read in group], fresh
         except (IndexUnavailable, DiskFull):
             raise
@@ -206,6 +213,7 @@ class Pipeline:
             if first + _SLICE < len(missing):
                 self._check_space()
                 self._index.stage(self._document(group[0], part, vectors))
+                reach("worker:staged")
         return fresh
 
     def _write_one(self, read: _Read, vectors: dict[str, Vector]) -> Outcome:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from headwater.failpoints import reach
 from headwater.index import Chunk
 from worker.frames import read_frame, write_frame
 
@@ -102,6 +103,7 @@ class _Child:
             write_frame(self._stdin, {"name": name}, data)
         except OSError:
             raise ExtractionFailed(self._obituary()) from None
+        reach("sandbox:asked")
         return self._read(self._timeout_s + _GRACE_S)
 
     def _read(self, timeout_s: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from headwater.errors import MessageError
+from headwater.failpoints import reach
 from headwater.messages import APPLY_TASK, Event, Hint, Outcome
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
@@ -29,6 +30,7 @@ def register(app: Celery, parts: Callable[[], tuple[Pipeline, Reporter]]) -> Non
             log.warning("a hint was dropped: %s", error)  # forged or foreign: the ledger rings for what is due
             return
         reporter.report(_apply(pipeline, hint))
+        reach("worker:reported")
 
 
 def _apply(pipeline: Pipeline, hint: Hint) -> list[Event]:

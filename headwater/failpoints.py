@@ -1,0 +1,93 @@
+"""Named places in the pipeline at which a fault test may kill, stop, delay or fail a process.
+
+Inert unless ``HEADWATER_FAILPOINTS`` is set when the process starts, to entries separated by semicolons:
+
+    NAME=ACTION[:NTH][@TOKEN]
+
+``ACTION`` is ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP), ``error`` (raises OSError, EIO) or ``sleep<seconds>``.
+``NTH`` fires at that pass only (default 1). With ``TOKEN``, a file, it fires only if it can delete that file, so once
+over all restarts. The one reader of the environment besides settings.py: a test arms it, never a person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+
+__all__ = ["NAMES", "reach"]
+
+#: in the order in which one document passes them
+NAMES = (
+    "producer:scanned",  # the folder was compared, nothing noted yet
+    "producer:wanted",  # noted in the ledger, nobody was told
+    "producer:published",  # a hint is out
+    "worker:taken",  # a hint has arrived, nothing done yet
+    "worker:read",  # bytes are read and hashed
+    "sandbox:asked",  # the extraction child has the bytes
+    "worker:extracted",  # chunks are known
+    "worker:embedded",  # vectors are known, nothing written yet
+    "worker:staged",  # some chunks of a long document are written
+    "worker:upserted",  # the new version is written, the old one not removed
+    "worker:applied",  # the old version is removed, nothing flushed
+    "worker:flushed",  # durable, the producer was not told
+    "worker:reported",  # the producer was told, the hint not acknowledged
+    "producer:heard",  # an outcome arrived, not noted yet
+    "producer:noted",  # noted in the ledger
+)
+
+
+@dataclass
+class _Failpoint:
+    action: str
+    nth: int
+    token: str | None
+    passes: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fire(self) -> None:
+        with self.lock:
+            self.passes += 1
+            if self.passes != self.nth:
+                return
+        if self.token is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.token)
+                self._act()
+            return
+        self._act()
+
+    def _act(self) -> None:
+        if self.action == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.action == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif self.action == "error":
+            raise OSError(errno.EIO, "a failpoint")
+        elif self.action.startswith("sleep"):
+            time.sleep(float(self.action.removeprefix("sleep")))
+
+
+def _parse(text: str) -> dict[str, _Failpoint]:
+    armed = {}
+    for entry in filter(None, text.split(";")):
+        name, _, rest = entry.partition("=")
+        rest, _, token = rest.partition("@")
+        action, _, nth = rest.partition(":")
+        assert name in NAMES, f"no failpoint {name}"
+        assert action in ("kill", "stop", "error") or action.startswith("sleep"), f"no action {action}"
+        armed[name] = _Failpoint(action, int(nth or 1), token or None)
+    return armed
+
+
+_ARMED = _parse(os.environ.get("HEADWATER_FAILPOINTS", ""))
+
+
+def reach(name: str) -> None:
+    """This place in the pipeline is reached."""
+    if _ARMED and (failpoint := _ARMED.get(name)) is not None:
+        failpoint.fire()

@@ -28,6 +28,8 @@ from producer.status import read_status
 
 __all__ = ["PLAIN", "Profile", "Session"]
 
+#: the code under test is that of this checkout
+_ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 5
 #: in step for this long without a break counts as at rest: longer than the longest debounce
 _REST_S = 1.5
@@ -91,6 +93,7 @@ class Session:
     def _environment(self) -> dict[str, str]:
         armed = [f"{name}={action}@{self.token(name, action)}" for name in NAMES for action in ("kill", "stop", "error")]
         common = {
+            "PYTHONPATH": str(_ROOT),
             "HEADWATER_MODEL": str(self.model),
             "HEADWATER_LEASE_S": str(LEASE_S),
             "HEADWATER_RESCAN_S": "3600",  # nothing may be mended by the timer
@@ -207,8 +210,8 @@ class Session:
         """Both parts are there and say so: the ledger alone would say what it said before they died."""
         if not self.status().get("in_step") or not Lock.is_held(self.layout, "producer"):
             return False
-        with contextlib.suppress(OSError):
-            return self.request("/readyz", timeout_s=2.0)[0] == 200
+        with contextlib.suppress(OSError, redis.RedisError):
+            return self.request("/readyz", timeout_s=2.0)[0] == 200 and not self._queues()
         return False
 
     def check(self) -> list[str]:

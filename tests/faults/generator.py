@@ -18,10 +18,38 @@ from pathlib import Path
 
 __all__ = ["Generator"]
 
-_WORDS = (
-    "river stone paper window garden ladder copper harbour winter candle market bridge feather lantern meadow barrel "
-    "thunder velvet compass orchard pepper saddle timber walnut anchor blanket cottage desert engine forest"
-).split()
+_WORDS = [
+    "river",
+    "stone",
+    "paper",
+    "window",
+    "garden",
+    "ladder",
+    "copper",
+    "harbour",
+    "winter",
+    "candle",
+    "market",
+    "bridge",
+    "feather",
+    "lantern",
+    "meadow",
+    "barrel",
+    "thunder",
+    "velvet",
+    "compass",
+    "orchard",
+    "pepper",
+    "saddle",
+    "timber",
+    "walnut",
+    "anchor",
+    "blanket",
+    "cottage",
+    "desert",
+    "engine",
+    "forest",
+]
 _DIRECTORIES = ("", "a", "b c", "a/deep/er", "über/тест")
 #: names are few, so that a path is often made again after it was deleted
 _NAMES = 24

@@ -104,9 +104,13 @@ class Harness:
         session = run.session
         if run.violations:
             session.discard()
-        elif fault.alone or following is None or following.alone or following.profile != fault.profile:
-            run.violations += [f"at the end: {wrong}" for wrong in session.end()]
-        elif session.runs >= _RUNS_PER_SESSION:
+        elif (
+            fault.alone
+            or following is None
+            or following.alone
+            or following.profile != fault.profile
+            or session.runs >= _RUNS_PER_SESSION
+        ):
             run.violations += [f"at the end: {wrong}" for wrong in session.end()]
         else:
             return

@@ -60,9 +60,7 @@ class Fault:
 FAULTS: dict[tuple[str, str], Fault] = {}
 
 
-def fault(
-    group: str, name: str, runs: int, **options: Any
-) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
+def fault(group: str, name: str, runs: int, **options: Any) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
     """Registers a function as a fault."""
 
     def register(inject: Callable[[Run], None]) -> Callable[[Run], None]:

@@ -1,4 +1,4 @@
-"""Runs faults and tells what came of each in one JSON line: ``python tests/faults/run.py --group processes --runs 3``."""
+"""Runs faults and tells what came of each, one JSON line a run: ``python tests/faults/run.py --group broker --runs 3``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ sys.path[:0] = [str(_HERE), str(_HERE.parent / "support"), str(_HERE.parents[1])
 from harness import Harness, to_json  # noqa: E402 # the path is set above
 from registry import GROUPS, Fault, load  # noqa: E402
 from summary import write_summary  # noqa: E402
+
+__all__ = ["at_random", "main"]
 
 _DEFAULT_OUT = Path("build/faults.jsonl")
 
@@ -66,7 +68,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Fault]:
 
 def _plan(faults: list[Fault], arguments: argparse.Namespace) -> Iterator[tuple[Fault, int]]:
     if arguments.minutes is not None and arguments.runs is None:
-        return _at_random(faults, arguments.seed, arguments.minutes)
+        return at_random(faults, arguments.seed, arguments.minutes)
     return _in_order(faults, arguments)
 
 
@@ -92,7 +94,7 @@ def _done(results: Path) -> Counter[tuple[str, str]]:
     return done
 
 
-def _at_random(faults: list[Fault], seed: int, minutes: float) -> Iterator[tuple[Fault, int]]:
+def at_random(faults: list[Fault], seed: int, minutes: float) -> Iterator[tuple[Fault, int]]:
     """Faults that share a service are drawn a few at a time, so that most of the time goes into faults, not starts."""
     drawn = random.Random(seed)
     ends_at = time.monotonic() + 60 * minutes

@@ -91,7 +91,9 @@ class Session:
             raise RuntimeError(f"the service does not start: {trouble}{self.logs()}")
 
     def _environment(self) -> dict[str, str]:
-        armed = [f"{name}={action}@{self.token(name, action)}" for name in NAMES for action in ("kill", "stop", "error")]
+        armed = [
+            f"{name}={action}@{self.token(name, action)}" for name in NAMES for action in ("kill", "stop", "error")
+        ]
         common = {
             "PYTHONPATH": str(_ROOT),
             "HEADWATER_MODEL": str(self.model),
@@ -137,8 +139,10 @@ class Session:
 
     def end(self) -> list[str]:
         """The end of the session: stopped, checked once more on what lies on the disk, and removed."""
-        wrong = self.stop() if self.alive() else []
-        wrong += self.check() if not wrong else []
+        wrong = []
+        if self.alive():
+            wrong += self.stop()
+            wrong += self.check() if not wrong else []
         self.discard()
         return wrong
 

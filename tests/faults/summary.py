@@ -25,11 +25,11 @@ def write_summary(results: Path, faults: list[Fault], page: Path) -> None:
 
 def _table(lines: list[dict[str, Any]], faults: list[Fault]) -> str:
     head = "| group | fault | runs | of | violations | median s | worst s |\n|---|---|---:|---:|---:|---:|---:|"
-    rows = [_row(fault, [x for x in lines if (x["group"], x["fault"]) == (fault.group, fault.name)]) for fault in faults]
-    return "\n".join([head, *rows])
+    return "\n".join([head, *(_row(fault, lines) for fault in faults)])
 
 
-def _row(fault: Fault, lines: list[dict[str, Any]]) -> str:
+def _row(fault: Fault, all_lines: list[dict[str, Any]]) -> str:
+    lines = [line for line in all_lines if (line["group"], line["fault"]) == (fault.group, fault.name)]
     runs = sum(line["runs"] for line in lines)
     bad = sum(line["verdict"] != "ok" for line in lines)
     times = [line["converge_s"] for line in lines if line["converge_s"] is not None]

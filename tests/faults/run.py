@@ -1,4 +1,4 @@
-"""Runs faults and tells what came of each, one JSON line a run: ``python tests/faults/run.py --group broker --runs 3``."""
+"""Runs faults and tells of each run in one JSON line: ``python tests/faults/run.py --group processes --runs 3``."""
 
 from __future__ import annotations
 

@@ -103,8 +103,14 @@ class Session:
         }
         return {**common, **self.profile.environment(self)}
 
-    def up(self) -> None:
-        self.headwater.up(in_step=False)
+    def up(self, *prefix: str) -> None:
+        """Start it in the background, by a command before its own if one is given."""
+        command = [*prefix, sys.executable, "-P", "-m", "headwater", "up", str(self.folder), "--json"]
+        environment = {**os.environ, "HEADWATER_STATE_DIR": str(self.state), **self.headwater.environment}
+        with open(self.state.with_suffix(".out"), "w") as log:
+            self.headwater.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, text=True, env=environment
+            )
 
     def alive(self) -> bool:
         process = self.headwater.process

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from headwater import __version__
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, SettingsError
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, remember
 
@@ -212,6 +212,32 @@ def serve(
     ended = threading.Event()
     _on_signal(ended.set)
     serve_index(settings, lambda: _status(find_layout(settings)), on_url=print, ended=ended)
+
+
+@app.command()
+def accept_deletions(
+    folder: Annotated[Path | None, typer.Option(help="The folder whose deletions are accepted.")] = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let deletions go on that are held because so many documents vanished at once."""
+    from producer.ledger import Ledger
+
+    layout = find_layout(Settings.load(folder=folder, state_dir=state_dir))
+    if not layout.ledger.exists():
+        raise SettingsError(f"there is no ledger in {layout.root}: run 'headwater up FOLDER' first")
+    ledger = Ledger(layout.ledger)
+    try:
+        accepted = ledger.accept_deletions()
+    finally:
+        ledger.close()
+    running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
+    if as_json:
+        print(json.dumps({"accepted": accepted, "running": running}))
+    elif not accepted:
+        print("no deletions are held")
+    else:
+        print(f"accepted: {accepted} deletions go on {'now' if running else 'at the next start'}")
 
 
 @config_app.command("show")

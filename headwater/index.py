@@ -254,6 +254,15 @@ class VectorIndex(Protocol):
         """Fenced: delete the document's points whose seq is lower. Nothing there is no error."""
         ...
 
+    def census(self) -> dict[int, int]:
+        """How many points carry each seq. A seq belongs to one version of one document, so this tells in one cheap
+        question which versions are whole: chunks and one record."""
+        ...
+
+    def sweep(self, seqs: Sequence[int]) -> None:
+        """Delete all points that carry one of these seqs exactly. Idempotent."""
+        ...
+
     def search(self, query: SearchQuery) -> list[ScoredChunk]:
         """The best chunks, best first. Never returns a document's record."""
         ...
@@ -320,6 +329,10 @@ class QdrantIndex(ABC):
 
     def delete(self, document_id: str, seq: int) -> None:
         self._delete((Condition("document_id", any_of=(document_id,)), Condition("seq", lt=seq)))
+
+    def sweep(self, seqs: Sequence[int]) -> None:
+        for batch in _batches(list(seqs), BATCH_POINTS):
+            self._delete((Condition("seq", any_of=tuple(batch)),))
 
     def document_state(self, document_id: str) -> DocumentState | None:
         of_document = (Condition("document_id", any_of=(document_id,)),)

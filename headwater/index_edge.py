@@ -231,6 +231,16 @@ class EdgeIndex(QdrantIndex):
             self._paths = (writes, sorted(str(hit.value) for hit in hits if hit.count))
         return self._paths[1]
 
+    def census(self) -> dict[int, int]:
+        with _engine_errors("count"):
+            total = self._open.count(edge.CountRequest(exact=True))
+            counts = self._seq_counts(total, exact=False)  # from the field's index alone: 60 times as fast
+            return counts if sum(counts.values()) == total else self._seq_counts(total, exact=True)
+
+    def _seq_counts(self, most: int, *, exact: bool) -> dict[int, int]:
+        hits = self._open.facet(edge.FacetRequest("seq", limit=most + 1, exact=exact)).hits
+        return {int(hit.value): hit.count for hit in hits if hit.count}
+
     def count(self) -> IndexCounts:
         with _engine_errors("count"):
             total = self._open.count(edge.CountRequest(exact=True))

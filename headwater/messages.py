@@ -6,7 +6,7 @@ late or forged without harm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,9 @@ from headwater.errors import MessageError
 
 __all__ = [
     "APPLY_TASK",
+    "CENSUS_TASK",
     "EVENT_FIELD",
+    "Census",
     "Embedded",
     "Event",
     "Hello",
@@ -24,6 +26,8 @@ __all__ = [
     "Lane",
     "Outcome",
     "State",
+    "census_from_wire",
+    "census_to_wire",
     "event_from_wire",
     "event_to_wire",
     "events_key",
@@ -32,6 +36,8 @@ __all__ = [
 
 #: Celery task that applies a hint
 APPLY_TASK = "headwater.apply"
+#: Celery task that sweeps seqs nobody wants, and answers with a census
+CENSUS_TASK = "headwater.census"
 #: field of a stream entry that holds the event as JSON
 EVENT_FIELD = "event"
 
@@ -127,25 +133,52 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A worker has started: hints that an earlier one held are lost. Counts let the producer notice damage."""
+    """A worker has started: hints that an earlier one held are lost."""
 
     worker: str
     index_id: str
-    documents: int
-    chunks: int
 
 
-Event = Outcome | Embedded | Hello
+@dataclass(frozen=True, slots=True)
+class Census:
+    """One page of how many points carry each seq. ``census`` is the same on all pages of one census."""
+
+    census: str
+    index_id: str
+    page: int
+    pages: int
+    counts: tuple[tuple[int, int], ...]
+
+
+Event = Outcome | Embedded | Hello | Census
+
+
+def census_to_wire(census: str, sweep: Sequence[int]) -> dict[str, Any]:
+    """The request for a census, after the points with the seqs ``sweep`` are deleted."""
+    return {"v": _VERSION, "census": census, "sweep": list(sweep)}
+
+
+def census_from_wire(wire: object) -> tuple[str, list[int]]:
+    """The inverse of ``census_to_wire``. Raises MessageError."""
+    match wire:
+        case {"v": 1, "census": str(census), "sweep": list(seqs)}:
+            try:
+                return census, [_whole(seq, _SEQ_END) for seq in seqs]
+            except ValueError as error:
+                raise MessageError(f"a census sweeps what is no seq ({error}): drop the message") from None
+    raise MessageError("a census needs a name and a list of seqs: drop the message")
 
 
 def event_to_wire(event: Event) -> dict[str, Any]:
     """The JSON form of an event."""
     match event:
         case Hello():
-            counts = {"documents": event.documents, "chunks": event.chunks}
-            return {"type": "hello", "worker": event.worker, "index_id": event.index_id, **counts}
+            return {"type": "hello", "worker": event.worker, "index_id": event.index_id}
         case Embedded():
             return {"type": "embedded", "embedded": event.embedded, "reused": event.reused}
+        case Census():
+            pages = {"page": event.page, "pages": event.pages, "counts": [list(pair) for pair in event.counts]}
+            return {"type": "census", "census": event.census, "index_id": event.index_id, **pages}
         case Outcome():
             return _outcome_to_wire(event)
 
@@ -179,9 +212,13 @@ def event_from_wire(wire: object) -> Event:
 def _event(wire: Any) -> Event:
     match wire["type"]:
         case "hello":
-            return Hello(str(wire["worker"]), str(wire["index_id"]), _whole(wire["documents"]), _whole(wire["chunks"]))
+            return Hello(str(wire["worker"]), str(wire["index_id"]))
         case "embedded":
             return Embedded(_whole(wire["embedded"]), _whole(wire["reused"]))
+        case "census":
+            counts = tuple((_whole(seq, _SEQ_END), _whole(number)) for seq, number in wire["counts"])
+            page, pages = _whole(wire["page"]), _whole(wire["pages"])
+            return Census(str(wire["census"]), str(wire["index_id"]), page, pages, counts)
         case "outcome" if wire["state"] in _STATES:
             stat = wire.get("stat")
             return Outcome(

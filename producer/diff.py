@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headwater.document import Fingerprint
 
@@ -30,6 +30,10 @@ class Changes:
     changed: tuple[bytes, ...] = ()
     moved: tuple[tuple[bytes, bytes], ...] = ()
     deleted: tuple[bytes, ...] = ()
+
+    def without_deletions(self) -> Changes:
+        """The same with the deleted paths left as they are."""
+        return replace(self, deleted=())
 
     def __len__(self) -> int:
         return len(self.created) + len(self.changed) + len(self.moved) + len(self.deleted)

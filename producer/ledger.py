@@ -6,10 +6,11 @@ transaction, written through to the disk before a hint goes out.
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from headwater.document import Fingerprint
 from headwater.errors import DiskFull, HeadwaterError
 from headwater.messages import Embedded, Item, Lane, Outcome
+from producer.census import Version
 from producer.diff import Changes, Seen
 
 __all__ = ["Counts", "Due", "Ledger", "Row"]
@@ -154,13 +156,15 @@ class Ledger:
         by_state = {state: number for state, number, _ in rows if state != "deleted"}
         return Counts(chunks=sum(chunks for *_, chunks in rows), **by_state)
 
-    def indexed(self) -> tuple[int, int]:
-        """Documents and chunks that the index must at least hold."""
-        [row] = self._rows(
-            "SELECT count(*), coalesce(sum(chunks), 0) FROM documents"
-            " WHERE applied_seq = wanted_seq AND state IN ('indexed', 'partial') AND operation = 'index'"
+    def versions(self) -> Iterator[Version]:
+        """Each document's version as the index must hold it: one record and its chunks."""
+        rows = self._rows(
+            "SELECT path, wanted_seq, applied_seq, chunks, wanted_seq > applied_seq,"
+            " operation = 'index' AND state IN ('indexed', 'partial') FROM documents"
         )
-        return int(row[0]), int(row[1])
+        for path, wanted, applied, chunks, due, is_indexed in rows:
+            points = None if due else chunks + 1 if is_indexed else 0
+            yield Version(bytes(path), wanted, applied, points, bool(is_indexed))
 
     def rows(self, *, state: str | None = None, since: float = -1.0, limit: int = 1000) -> list[Row]:
         """Documents in order of their last outcome, those after ``since`` (seconds since the epoch)."""
@@ -261,6 +265,18 @@ class Ledger:
         )
         self.set_meta("last_seq", str(self._highest_seq() + 1))
 
+    def want_again(self, paths: Iterable[bytes]) -> None:
+        """Make these documents due with a new seq each, as if they had changed. Vectors in the index are reused."""
+        seq = self._first_seq()
+        for path in paths:
+            self._db.execute(
+                "UPDATE documents SET wanted_seq = ?, attempts = 0, due_at = 0, lane = 'bulk' WHERE path = ?"
+                " AND operation = 'index'",
+                (seq, path),
+            )
+            seq += 1
+        self.set_meta("last_seq", str(seq))
+
     def _highest_seq(self) -> int:
         row = self._db.execute("SELECT max(wanted_seq) FROM documents").fetchone()
         return max(int(row[0] or 0), int(self.meta("last_seq") or 0))
@@ -346,6 +362,33 @@ class Ledger:
             "DELETE FROM documents WHERE state = 'deleted' AND wanted_seq = applied_seq AND applied_at < ?",
             (time.time() - _TOMBSTONE_S,),
         )
+
+    # -- deletions that are held -----------------------------------------------------------------------------
+
+    def hold_deletions(self, deleted: int, reason: str) -> None:
+        """So many documents are not in the folder, and stay in the index until a person accepts."""
+        self.set_metas({"scanned": "0", "held": json.dumps({"deleted": deleted, "reason": reason})})
+
+    def held_deletions(self) -> int:
+        """How many deletions are held."""
+        held = self.meta("held")
+        return int(json.loads(held)["deleted"]) if held else 0
+
+    def accept_deletions(self) -> int:
+        """Let as many deletions go on as are held now; returns how many. Safe beside a running producer."""
+        with self.transaction():
+            held = self.held_deletions()
+            if held:
+                self.set_meta("accepted_deletions", str(held))
+        return held
+
+    def accepted_deletions(self) -> int:
+        """How many deletions a person has accepted since they are held."""
+        return int(self.meta("accepted_deletions") or 0)
+
+    def release_deletions(self) -> None:
+        """Nothing is held any more."""
+        self.set_metas({"held": "", "accepted_deletions": ""})
 
     # -- small facts -----------------------------------------------------------------------------------------
 

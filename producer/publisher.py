@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
-from headwater.messages import APPLY_TASK, Hint, Item, Lane, queue_name
+from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, census_to_wire, queue_name
 from producer.ledger import Due, Ledger
 
 __all__ = ["Publisher"]
@@ -57,6 +58,10 @@ class Publisher:
             if room[hint.lane] > 0:
                 self._publish(hint)
                 room[hint.lane] -= 1
+
+    def ask_for_census(self, name: str, sweep: Sequence[int]) -> None:
+        """Ask any worker to sweep these seqs and to count. Raises BrokerUnavailable."""
+        self._send(CENSUS_TASK, census_to_wire(name, sweep), "live")
 
     def landed(self, path: bytes) -> None:
         """An outcome for this document came: it may be rung for again."""
@@ -110,16 +115,17 @@ class Publisher:
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s
-        try:
-            self.app.send_task(
-                APPLY_TASK, args=[hint.to_wire()], queue=queue_name(self.collection, hint.lane), retry=False
-            )
-        except (OperationalError, OSError) as error:
-            raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
+        self._send(APPLY_TASK, hint.to_wire(), hint.lane)
         reach("producer:published")
         flight = _Flight(hint.lane, deadline)
         for item in hint.items:
             self._in_flight[item.path] = flight
+
+    def _send(self, task: str, wire: dict[str, Any], lane: Lane) -> None:
+        try:
+            self.app.send_task(task, args=[wire], queue=queue_name(self.collection, lane), retry=False)
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
 
     def _where(self) -> str:
         return str(self.app.connection().as_uri())

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from headwater.messages import Hello, events_key
 from headwater.query import LocalEngine, query_embedding
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout
+from worker.census import census_pages
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
@@ -44,6 +45,7 @@ class Runtime:
         self._engine: Future[LocalEngine] = Future()
         self._closers: list[Callable[[], object]] = []
         self.pipeline: Pipeline | None = None
+        self._index: tuple[VectorIndex, str] | None = None
         self.reporter = Reporter(make_client(settings), events_key(settings.collection))
 
     def start(self, *, serve: bool = False) -> None:
@@ -58,6 +60,7 @@ class Runtime:
             self._serve(index)
         embedder = load_embedder(settings)
         manifest = index.ensure_schema(embedder.name, embedder.dimension)
+        self._index = index, manifest.index_id
         batcher = Batcher(embedder, settings.batch_tokens, self.reporter.embedded)
         self._closers.append(batcher.close)
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
@@ -65,6 +68,15 @@ class Runtime:
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query))
         if not greeted:
             self._greet(index, manifest)
+
+    def census(self, name: str, sweep: Sequence[int]) -> None:
+        """Delete what nobody wants, durably, and tell what the index holds."""
+        assert self._index is not None, "the worker has not started"
+        index, index_id = self._index
+        if sweep:
+            index.sweep(sweep)
+            index.flush()
+        self._take_census(index, index_id, name)
 
     def parts(self) -> tuple[Pipeline, Reporter]:
         """What the task needs."""
@@ -96,9 +108,12 @@ class Runtime:
         return True
 
     def _greet(self, index: VectorIndex, manifest: Manifest) -> None:
-        counts = index.count()
         name = f"{socket.gethostname()}:{os.getpid()}"
-        self.reporter.report([Hello(name, manifest.index_id, counts.documents, counts.chunks)])
+        self.reporter.report([Hello(name, manifest.index_id)])
+        self._take_census(index, manifest.index_id, name)
+
+    def _take_census(self, index: VectorIndex, index_id: str, name: str) -> None:
+        self.reporter.report(list(census_pages(name, index_id, index.census())))
 
     def _serve(self, index: VectorIndex) -> None:
         server = ApiServer(self._settings)

@@ -692,3 +692,40 @@ def test_a_flush_that_fails_fails_for_everybody_who_waited_for_it(index_director
         errors = [one.exception(timeout=20) for one in (first, *others)]
     assert [type(error) for error in errors] == [IndexUnavailable] * 4
     assert all(isinstance(error, HeadwaterError) for error in errors)
+
+
+# -- census -----------------------------------------------------------------------------------------------
+
+
+def test_a_census_counts_the_points_of_each_version(backend: Backend) -> None:
+    index = backend.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
+    assert index.census() == {}
+    index.apply(version("a", 1, ["one", "two"]))
+    index.apply(version("b", 2))
+    index.apply(version("a", 3, ["one"]))
+    assert index.census() == {2: 1, 3: 2}
+    newest = 2**53 - 1
+    index.apply(version("c", newest, [str(n) for n in range(300)]))
+    assert index.census() == {2: 1, 3: 2, newest: 301}
+
+
+def test_a_sweep_deletes_exactly_the_versions_that_it_names(backend: Backend) -> None:
+    index = backend.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
+    for seq in (1, 2, 3):
+        index.apply(version(f"{seq}", seq, ["text"]))
+    index.sweep([1, 3, 7])
+    index.sweep([])
+    assert index.census() == {2: 2}
+    assert index.paths() == ["2"]
+
+
+def test_versions_that_differ_by_one_are_swept_apart_however_large(backend: Backend) -> None:
+    index = backend.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
+    high = 2**53 - 2
+    index.apply(version("a", high, ["text"]))
+    index.apply(version("b", high + 1, ["text"]))
+    index.sweep([high])
+    assert index.census() == {high + 1: 2}

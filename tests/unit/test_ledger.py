@@ -466,11 +466,34 @@ def test_counts_are_by_state_and_what_is_due_waits(ledger: Ledger) -> None:
     counts = ledger.counts()
     assert counts == Counts(indexed=2, partial=1, refused=1, failed=1, waiting=2, chunks=13)
     assert counts.documents == 7
-    assert ledger.indexed() == (3, 9)
+    whole = {version.path: version.points for version in ledger.versions() if version.points}
+    assert whole == {b"0": 4, b"1": 4, b"2": 4}
+
+
+def test_documents_that_are_wanted_again_get_seqs_of_their_own_and_the_others_keep_theirs(ledger: Ledger) -> None:
+    create(ledger, b"a", b"b", b"c")
+    for path in (b"a", b"b", b"c"):
+        settle(ledger, path)
+    before = {version.path: version.applied_seq for version in ledger.versions()}
+    with ledger.transaction():
+        ledger.want_again([b"a", b"c", b"unknown"])
+    after = {version.path: version.wanted_seq for version in ledger.versions()}
+    assert after[b"b"] == before[b"b"]
+    assert max(before.values()) < after[b"a"] < after[b"c"]
+    assert [entry.item.path for entry in ledger.due(10, 3)] == [b"a", b"c"]
+
+
+def test_deletions_are_accepted_by_number_and_forgotten_when_released(ledger: Ledger) -> None:
+    assert ledger.accept_deletions() == ledger.accepted_deletions() == 0
+    ledger.hold_deletions(7, "the folder was replaced")
+    assert ledger.held_deletions() == 7
+    assert ledger.accept_deletions() == ledger.accepted_deletions() == 7
+    ledger.release_deletions()
+    assert (ledger.held_deletions(), ledger.accepted_deletions()) == (0, 0)
 
 
 def test_an_empty_ledger_counts_nothing(ledger: Ledger) -> None:
-    assert (ledger.counts(), ledger.indexed(), ledger.waiting(), ledger.rows()) == (Counts(), (0, 0), 0, [])
+    assert (ledger.counts(), list(ledger.versions()), ledger.waiting(), ledger.rows()) == (Counts(), [], 0, [])
 
 
 def test_rows_come_in_order_of_their_outcome_and_only_newer_ones_if_asked(ledger: Ledger, clock: Clock) -> None:

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from headwater.document import Fingerprint
 from headwater.errors import MessageError
 from headwater.messages import (
+    Census,
     Embedded,
     Event,
     Hello,
     Hint,
     Item,
     Outcome,
+    census_from_wire,
+    census_to_wire,
     event_from_wire,
     event_to_wire,
     events_key,
@@ -46,7 +49,8 @@ OUTCOMES = st.builds(
     service=st.booleans(),
     index_seq=st.integers(0, 2**53 - 1),
 )
-EVENTS = OUTCOMES | st.builds(Embedded, COUNTS, COUNTS) | st.builds(Hello, st.text(), st.text(), COUNTS, COUNTS)
+EVENTS = OUTCOMES | st.builds(Embedded, COUNTS, COUNTS) | st.builds(Hello, st.text(), st.text())
+EVENTS |= st.builds(Census, st.text(), st.text(), COUNTS, COUNTS, st.lists(st.tuples(SEQS, COUNTS)).map(tuple))
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
@@ -142,8 +146,9 @@ OUTCOME = {"type": "outcome", "path": "a", "seq": 1, "state": "indexed"}
         {"type": "embedded", "embedded": "x", "reused": 0}, {"type": "embedded", "embedded": None, "reused": 0},
         {"type": "embedded", "embedded": float("inf"), "reused": 0},
         {"type": "embedded", "embedded": float("nan"), "reused": 0},
-        {"type": "hello", "worker": "w", "index_id": "i", "documents": 1},
-        {"type": "hello", "worker": "w", "index_id": "i", "documents": float("inf"), "chunks": 1},
+        {"type": "hello", "worker": "w"},
+        {"type": "census", "census": "c", "index_id": "i", "page": 0, "pages": 1, "counts": [[1]]},
+        {"type": "census", "census": "c", "index_id": "i", "page": float("inf"), "pages": 1, "counts": []},
         {"type": "outcome", "path": "a", "seq": 1}, {**OUTCOME, "state": "gone"}, {**OUTCOME, "state": ["indexed"]},
         {**OUTCOME, "path": 5}, {**OUTCOME, "path": None}, {**OUTCOME, "path": "\ud800"}, {**OUTCOME, "seq": "x"},
         {**OUTCOME, "seq": float("inf")}, {**OUTCOME, "stat": 5}, {**OUTCOME, "stat": [1, 2]},
@@ -171,3 +176,16 @@ def test_any_json_in_any_place_is_an_event_that_the_ledger_can_keep_or_a_message
             assert isinstance(event.content_hash, str | None)
             assert -(2**63) <= event.seq < 2**63
             assert -(2**63) <= event.chunks < 2**63
+
+
+@given(st.text(max_size=20), st.lists(SEQS, max_size=5))
+def test_a_request_for_a_census_survives_the_wire(name: str, seqs: list[int]) -> None:
+    assert census_from_wire(over_the_wire(census_to_wire(name, seqs))) == (name, seqs)
+
+
+@pytest.mark.parametrize(
+    "wire", [None, {}, {"v": 2, "census": "c", "sweep": []}, {"v": 1, "census": "c", "sweep": ["1"]}]
+)
+def test_a_forged_request_for_a_census_is_refused(wire: object) -> None:
+    with pytest.raises(MessageError, match="drop the message"):
+        census_from_wire(wire)

@@ -42,8 +42,9 @@ CENSUS_TASK = "headwater.census"
 EVENT_FIELD = "event"
 
 Lane = Literal["live", "bulk"]
-#: "final" is "index" for the last time within the budget: if it fails, no older version stays in the index
-Operation = Literal["index", "final", "delete"]
+#: "final" is "index" for the last time within the budget: if it fails, no older version stays in the index;
+#: "spent" is "index" unless the file still has the content whose tries are used up
+Operation = Literal["index", "final", "spent", "delete"]
 #: what became of an item; "changed" and "superseded" ask the producer to look again
 State = Literal["indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded"]
 _STATES = ("indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded")
@@ -66,11 +67,23 @@ def events_key(collection: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document that is due: its path relative to the folder, and the seq that fences the write."""
+    """One document that is due: its path relative to the folder, and the seq that fences the write.
+
+    ``tried`` is the hash of the content that failed before, to which "final" and "spent" apply.
+    """
 
     path: bytes
     seq: int
     operation: Operation = "index"
+    tried: str | None = None
+
+    def with_content(self, content_hash: str) -> Item:
+        """The item now that the content is known: another one than that which failed has all its tries."""
+        if self.tried is None or self.tried == content_hash:
+            return self
+        # once all tries are spent, no older version is in the index: nothing can be lost by "final"
+        operation: Operation = "final" if self.operation == "spent" else "index"
+        return Item(self.path, self.seq, operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +94,7 @@ class Hint:
     lane: Lane
 
     def to_wire(self) -> dict[str, Any]:
-        items = [[path_to_wire(i.path), i.seq, i.operation] for i in self.items]
+        items = [[path_to_wire(i.path), i.seq, i.operation, *([i.tried] if i.tried else [])] for i in self.items]
         return {"v": _VERSION, "lane": self.lane, "items": items}
 
     @classmethod
@@ -97,10 +110,14 @@ class Hint:
 
 def _item(raw: object) -> Item:
     match raw:
-        case [str(path), int(seq), "index" | "final" | "delete" as operation] if (
+        case [str(path), int(seq), "index" | "final" | "spent" | "delete" as operation, *rest] if (
             path.isascii() and path and not isinstance(seq, bool) and 0 < seq < _SEQ_END
         ):
-            return Item(path_from_wire(path), seq, operation)
+            match rest:
+                case []:
+                    return Item(path_from_wire(path), seq, operation)
+                case [str(tried)] if tried and tried.isascii():
+                    return Item(path_from_wire(path), seq, operation, tried)
     raise MessageError("an item needs a path, a seq and an operation: drop the message")
 
 
@@ -115,7 +132,7 @@ class Outcome:
     fingerprint: Fingerprint | None = None
     content_hash: str | None = None
     chunks: int = 0
-    #: a failure that may pass: worth another try within the budget
+    #: a failure that may pass: worth another try within the budget; one that is not was no try either
     retryable: bool = False
     #: a failure of the service, not of the document (disk full, index away): does not count as a try
     service: bool = False

@@ -276,7 +276,7 @@ class Producer:
                 "the index is not what the ledger says: %d documents are read again, %d versions are swept",
                 len(verdict.damaged), len(verdict.unwanted),
             )  # fmt: skip
-        self._ledger.want_again(verdict.damaged)
+        self._ledger.read_again(verdict.damaged)
         goes_on = self._census.conclude(verdict, at_rest=not self._ledger.waiting())
         self._ledger.set_meta("checked", "1" if self._census.settled else "0")
         self._note(

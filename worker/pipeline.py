@@ -146,6 +146,9 @@ class Pipeline:
             if held.seq == item.seq:  # the write may have ended before its delete
                 self._index.delete(document_id(item.path), item.seq)
             return done
+        item = item.with_content(digest)
+        if item.operation == "spent":
+            return self._spent(item, source, digest)
         try:
             extraction = self._extractor.extract(path_to_text(item.path), source.data)
         except ExtractionRefused as refusal:
@@ -161,6 +164,11 @@ class Pipeline:
         """Nothing of an earlier version stays in the index, nor what an interrupted try of this one wrote."""
         self._index.delete(document_id(item.path), item.seq + 1)
         return Outcome(item.path, item.seq, "refused", reason=reason)
+
+    def _spent(self, item: Item, source: Source, digest: str) -> Outcome:
+        """The content that used up its tries is still there: no further one, and the ledger knows the reason."""
+        self._index.delete(document_id(item.path), item.seq + 1)
+        return Outcome(item.path, item.seq, "failed", fingerprint=source.fingerprint, content_hash=digest)
 
     def _failed(self, item: Item, reason: str) -> Outcome:
         """An earlier version stays as long as another try is left."""
@@ -197,7 +205,9 @@ class Pipeline:
                 parts = [self._write_group([read], vectors, lane) for read in group]
                 return [outcome for outcomes, _ in parts for outcome in outcomes], sum(fresh for _, fresh in parts)
             log.warning("%s could not be embedded: %s", path_to_text(group[0].item.path), error)
-            return [self._failed(group[0].item, f"the text could not be embedded: {error}")], 0
+            outcome = self._failed(group[0].item, f"the text could not be embedded: {error}")
+            read = group[0]
+            return [replace(outcome, fingerprint=read.source.fingerprint, content_hash=read.content_hash)], 0
 
     def _fill_in(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> int:
         """Embed the missing texts; a long document's are written as they come, so that a crash costs few of them."""

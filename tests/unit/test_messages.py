@@ -31,7 +31,8 @@ PATHS = st.binary(min_size=1, max_size=40).filter(lambda path: b"\0" not in path
 SEQS = st.integers(1, 2**53 - 1)
 COUNTS = st.integers(0, 2**53)
 MARKS = st.builds(Fingerprint, COUNTS, st.integers(-(2**40), 2**63 - 1), st.integers(0, 2**63 - 1), COUNTS)
-ITEMS = st.builds(Item, PATHS, SEQS, st.sampled_from(["index", "final", "delete"]))
+TRIED = st.none() | st.text("0123456789abcdef", min_size=1)
+ITEMS = st.builds(Item, PATHS, SEQS, st.sampled_from(["index", "final", "spent", "delete"]), TRIED)
 HINTS = st.builds(Hint, st.lists(ITEMS, max_size=5).map(tuple), st.sampled_from(["live", "bulk"]))
 STATES = st.sampled_from(
     ["indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded"]
@@ -76,7 +77,7 @@ def test_an_event_comes_back_as_it_went(event: Event) -> None:
 @given(HINTS)
 def test_a_wire_is_ascii_whatever_the_names(hint: Hint) -> None:
     items = hint.to_wire()["items"]
-    assert all(path.isascii() for path, _, _ in items)
+    assert all(path.isascii() for path, *_ in items)
 
 
 def test_the_form_on_the_wire_is_as_agreed() -> None:
@@ -86,6 +87,7 @@ def test_the_form_on_the_wire_is_as_agreed() -> None:
         "lane": "live",
         "items": [["a b/%FF%25", 7, "index"], ["old", 8, "delete"]],
     }
+    assert Hint((Item(b"a", 7, "spent", "h"),), "bulk").to_wire()["items"] == [["a", 7, "spent", "h"]]
     outcome = Outcome(b"a", 7, "indexed", None, Fingerprint(1, 2, 3, 4), "h", 5)
     assert event_to_wire(outcome) == {
         "type": "outcome", "path": "a", "seq": 7, "state": "indexed", "stat": [1, 2, 3, 4], "hash": "h", "chunks": 5,
@@ -93,6 +95,17 @@ def test_the_form_on_the_wire_is_as_agreed() -> None:
     assert event_to_wire(Embedded(1, 2)) == {"type": "embedded", "embedded": 1, "reused": 2}
     assert queue_name("docs", "bulk") == "docs.bulk"
     assert events_key("docs") == "docs.events"
+
+
+@pytest.mark.parametrize(
+    ("operation", "same", "other"),
+    [("index", "index", "index"), ("final", "final", "index"), ("spent", "spent", "final")],
+)
+def test_tries_belong_to_the_content_that_failed(operation: Any, same: str, other: str) -> None:
+    item = Item(b"a", 7, operation, tried="poison")
+    assert item.with_content("poison").operation == same
+    assert item.with_content("cure").operation == other
+    assert Item(b"a", 7, operation).with_content("any").operation == operation
 
 
 GOOD_ITEM = ["a", 1, "index"]
@@ -112,6 +125,9 @@ GOOD_ITEM = ["a", 1, "index"]
         {"v": 1, "lane": "live", "items": [["a", 1, ["index"]]]},
         {"v": 1, "lane": "live", "items": [["a", True, "index"]]},
         {"v": 1, "lane": "live", "items": [["\ud800", 1, "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, "spent", ""]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, "spent", 5]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, "spent", "h", "h"]]},
     ],
 )  # fmt: skip
 def test_what_is_no_hint_is_a_message_error(wire: object) -> None:

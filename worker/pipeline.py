@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.document import content_hash, document_id, path_to_text
-from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError
+from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, SandboxUnavailable
 from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
 from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
@@ -95,7 +95,7 @@ class Pipeline:
             reach("worker:applied")
             self._index.flush()
             reach("worker:flushed")
-        except (IndexUnavailable, DiskFull, FolderError) as error:
+        except (IndexUnavailable, DiskFull, FolderError, SandboxUnavailable) as error:
             return [_service_failure(item, error) for item in hint.items], 0
         return outcomes, reused
 

@@ -14,6 +14,7 @@ from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
 from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, census_to_wire, queue_name
 from producer.ledger import Due, Ledger
+from producer.suspects import Suspects
 
 __all__ = ["Publisher"]
 
@@ -45,6 +46,9 @@ class Publisher:
     lease_s: float
     attempts: int
     _in_flight: dict[bytes, _Flight] = field(default_factory=dict)
+    _suspects: Suspects = field(default_factory=Suspects)
+    #: hints for a worker that died still lie in the queues, and would spoil a suspect's being alone
+    _purge: bool = False
 
     def ring(self, ledger: Ledger) -> None:
         """Publish hints for due documents while the windows have room. Raises BrokerUnavailable."""
@@ -54,10 +58,45 @@ class Publisher:
             room[flight.lane] -= 1
         if max(room.values()) <= 0:
             return
+        if self._purge:
+            self._purge_queues()
+        if self._suspects and self._ring_for_one_suspect(ledger, room):
+            return
         for hint in self._hints(self._ready(ledger, room)):
             if room[hint.lane] > 0:
                 self._publish(hint)
                 room[hint.lane] -= 1
+
+    def _ring_for_one_suspect(self, ledger: Ledger, room: dict[Lane, int]) -> bool:
+        """The first of the suspects that are due goes out when nothing else is on its way. False if none is due."""
+        if self._in_flight:
+            return True
+        ready = {entry.item.path: Hint(items, entry.lane) for entry, items in self._ready(ledger, room)}
+        self._suspects.drop_all_but(ready)
+        suspect = next((path for path in ready if path in self._suspects), None)
+        if suspect is None:
+            return False
+        self._suspects.send_alone(suspect)
+        self._publish(ready[suspect])
+        return True
+
+    def worker_died(self) -> tuple[bytes, int] | None:
+        """Another worker has taken the place of the only one. Returns the document that killed it for the last time,
+        if that is clear, and how many deaths it saw."""
+        killer = self._suspects.worker_died(self._in_flight.keys(), self.attempts)
+        self._purge = bool(self._suspects)
+        self.forget_all()
+        return killer
+
+    def _purge_queues(self) -> None:
+        try:
+            with self.app.connection_for_write() as connection:
+                for lane in ("live", "bulk"):
+                    channel: Any = connection.default_channel
+                    channel.queue_purge(queue_name(self.collection, lane))
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
+        self._purge = False
 
     def ask_for_census(self, name: str, sweep: Sequence[int]) -> None:
         """Ask any worker to sweep these seqs and to count. Raises BrokerUnavailable."""
@@ -66,6 +105,7 @@ class Publisher:
     def landed(self, path: bytes) -> None:
         """An outcome for this document came: it may be rung for again."""
         self._in_flight.pop(path, None)
+        self._suspects.landed(path)
 
     def forget_all(self) -> None:
         """Whatever was on its way may be lost (a worker or the broker started anew)."""

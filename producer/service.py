@@ -257,12 +257,22 @@ class Producer:
 
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
-        self._publisher.forget_all()
+        if self._greeted and self._settings.qdrant_url is None:  # an embedded index has one worker: its own successor
+            self._blame(self._publisher.worker_died())
+        else:
+            self._publisher.forget_all()
         self._greeted = True
         self._ledger.set_meta("worker_pid", hello.worker.rpartition(":")[2])
         if self._ledger.meta("index_id") != hello.index_id:
             self._ledger.new_index(hello.index_id)
         self._census.expect()
+
+    def _blame(self, killer: tuple[bytes, int] | None) -> None:
+        """A document at which the worker dies each time has had its tries."""
+        if killer is not None:
+            path, deaths = killer
+            reason = f"the worker died at {deaths} tries while it worked on this document"
+            self._ledger.applied(Outcome(path, self._ledger.wanted_seq(path), "failed", reason=reason), 0)
 
     def _hear_census(self, page: Census) -> None:
         """Compare what the index holds with the ledger; read again what is damaged, sweep what nobody wants."""

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from headwater.document import path_to_text
-from headwater.state import Layout
+from headwater.state import Layout, Troubles
 from producer.ledger import Ledger, Row
 
 __all__ = ["Observer", "forget_step", "read_status"]
@@ -64,7 +64,7 @@ def read_status(layout: Layout, *, running: bool) -> dict[str, Any]:
 
 def _status(ledger: Ledger, layout: Layout, *, running: bool) -> dict[str, Any]:
     counts = ledger.counts()
-    reasons = list(json.loads(ledger.meta("reasons") or "[]")) if running else []
+    reasons = [*json.loads(ledger.meta("reasons") or "[]"), *Troubles.read(layout).sentences] if running else []
     failing = bool(reasons)
     if counts.failed:
         first = next(iter(ledger.rows(state="failed", limit=1)), None)  # it may be due again by now

@@ -157,7 +157,7 @@ class Pipeline:
         except ExtractionFailed as failure:
             outcome = self._failed(item, str(failure))
             return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)
-        reach("worker:extracted")
+        reach("worker:extracted", path_to_text(item.path))
         return _Read(item, source, digest, held, extraction)
 
     def _refused(self, item: Item, reason: str) -> Outcome:

@@ -203,3 +203,24 @@ def test_an_older_copy_of_the_index_or_the_ledger_is_brought_up_to_date(run: Hea
     run.once()
     # Then the index is that of the folder
     assert {(p["id"], p["payload"].get("text"), p["payload"]["content_hash"]) for p in run.points()} == expected
+
+
+# -- a document that kills the worker ---------------------------------------------------------------------
+
+
+def test_a_document_that_kills_the_worker_each_time_fails_alone(run: Headwater) -> None:
+    # Given a document at which the worker dies, among good ones
+    _fill(run.folder, 12)
+    (run.folder / "007-poison.md").write_text("It kills.\n")
+    run.environment["HEADWATER_FAILPOINTS"] = "worker:extracted=kill~poison"
+    # When the folder is followed
+    run.up(in_step=False)
+    wait_until(lambda: run.peek()["documents"]["indexed"] == 12, "all good documents are indexed", 100)
+    wait_until(lambda: run.peek()["in_step"], "in step", 60)
+    # Then it alone has failed, with its reason, and the service goes on
+    status = run.status()
+    assert status["documents"] == {"indexed": 12, "partial": 0, "refused": 0, "failed": 1, "waiting": 0}
+    assert any("the worker died at 4 tries" in reason for reason in status["reasons"])
+    (run.folder / "later.md").write_text("A later sentinel.\n")
+    wait_until(lambda: run.peek()["documents"]["indexed"] == 13, "a later document", 60)
+    assert run.stop() == 0

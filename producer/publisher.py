@@ -14,6 +14,7 @@ from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
 from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, census_to_wire, queue_name
 from producer.ledger import Due, Ledger
+from producer.queues import Queues
 from producer.suspects import Suspects
 
 __all__ = ["Publisher"]
@@ -25,7 +26,7 @@ _HINT_BYTES = 32 * 1024
 _LIVE_WINDOW = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Flight:
     """A hint on its way; ``deadline`` in seconds of the monotonic clock."""
 
@@ -41,25 +42,27 @@ class Publisher:
     """
 
     app: Celery
+    queues: Queues
     collection: str
     bulk_window: int
     lease_s: float
     attempts: int
     _in_flight: dict[bytes, _Flight] = field(default_factory=dict)
     _suspects: Suspects = field(default_factory=Suspects)
-    #: hints for a worker that died still lie in the queues, and would spoil a suspect's being alone
+    #: hints for a worker that died still lie in the queues: all are rung for anew, and must not pile up there
     _purge: bool = False
 
     def ring(self, ledger: Ledger) -> None:
         """Publish hints for due documents while the windows have room. Raises BrokerUnavailable."""
+        if self._purge:
+            self.queues.purge()
+            self._purge = False
         self._expire()
         room: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": self.bulk_window}
         for flight in {id(flight): flight for flight in self._in_flight.values()}.values():
             room[flight.lane] -= 1
         if max(room.values()) <= 0:
             return
-        if self._purge:
-            self._purge_queues()
         if self._suspects and self._ring_for_one_suspect(ledger, room):
             return
         for hint in self._hints(self._ready(ledger, room)):
@@ -84,19 +87,9 @@ class Publisher:
         """Another worker has taken the place of the only one. Returns the document that killed it for the last time,
         if that is clear, and how many deaths it saw."""
         killer = self._suspects.worker_died(self._in_flight.keys(), self.attempts)
-        self._purge = bool(self._suspects)
+        self._purge = True
         self.forget_all()
         return killer
-
-    def _purge_queues(self) -> None:
-        try:
-            with self.app.connection_for_write() as connection:
-                for lane in ("live", "bulk"):
-                    channel: Any = connection.default_channel
-                    channel.queue_purge(queue_name(self.collection, lane))
-        except (OperationalError, OSError) as error:
-            raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
-        self._purge = False
 
     def ask_for_census(self, name: str, sweep: Sequence[int]) -> None:
         """Ask any worker to sweep these seqs and to count. Raises BrokerUnavailable."""
@@ -112,9 +105,17 @@ class Publisher:
         self._in_flight.clear()
 
     def _expire(self) -> None:
+        """A hint whose time is over is rung for again, unless it may still lie in its queue: while no worker takes any,
+        more of them would only pile up there."""
         now = time.monotonic()
-        for path, flight in list(self._in_flight.items()):
-            if flight.deadline <= now:
+        expired = [path for path, flight in self._in_flight.items() if flight.deadline <= now]
+        lanes = {self._in_flight[path].lane for path in expired}
+        stuck = {lane for lane in lanes if self.queues.waiting(lane)}
+        for path in expired:
+            flight = self._in_flight[path]
+            if flight.lane in stuck:
+                flight.deadline = now + self.lease_s
+            else:
                 del self._in_flight[path]
 
     def _ready(self, ledger: Ledger, room: dict[Lane, int]) -> Iterator[tuple[Due, tuple[Item, ...]]]:

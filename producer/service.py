@@ -25,6 +25,7 @@ from producer.follower import Follower
 from producer.ledger import Ledger
 from producer.outcomes import BrokerBack, Reader, ReaderDied, Reported
 from producer.publisher import Publisher
+from producer.queues import Queues
 from producer.rules import Rules
 from producer.scanner import Scanner
 from producer.watcher import Dirty, Watcher
@@ -76,7 +77,14 @@ class Producer:
         )
         self._follower = Follower(settings, self._ledger, self._scanner, self._watcher, self._note)
         app = make_app(settings)
-        self._publisher = Publisher(app, settings.collection, settings.bulk_window, settings.lease_s, settings.attempts)
+        self._publisher = Publisher(
+            app,
+            Queues(make_client(settings), settings.collection),
+            settings.collection,
+            settings.bulk_window,
+            settings.lease_s,
+            settings.attempts,
+        )
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()  # its put may interrupt its get
         key = events_key(settings.collection)
         last_id = self._ledger.meta("last_event") or "0-0"

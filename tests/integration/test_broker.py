@@ -41,6 +41,7 @@ from producer.diff import Changes, Seen
 from producer.ledger import Ledger
 from producer.outcomes import BrokerBack, Reader, Reported
 from producer.publisher import Publisher
+from producer.queues import Queues
 from worker.reporter import Reporter
 
 #: a worker as ``worker.app`` makes it, but for the pipeline: this one says that all is indexed
@@ -389,7 +390,8 @@ def due(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def _publisher(settings: Settings) -> Publisher:
-    return Publisher(broker.make_app(settings), settings.collection, bulk_window=4, lease_s=60, attempts=3)
+    queues = Queues(broker.make_client(settings), settings.collection)
+    return Publisher(broker.make_app(settings), queues, settings.collection, bulk_window=4, lease_s=60, attempts=3)
 
 
 def test_a_due_document_is_rung_for_once_until_its_outcome(valkey: Any, due: Ledger, client: redis.Redis) -> None:
@@ -441,3 +443,21 @@ def test_a_publisher_does_not_wait_for_ever_for_a_broker_that_is_frozen(
     with broker.make_client(settings) as client:
         assert client.llen(queue_name(settings.collection, "live")) == 1
     publisher.app.close()
+
+
+def test_what_lies_in_the_queues_is_counted_and_dropped(valkey: Any, due: Ledger) -> None:
+    settings = settings_of(valkey)
+    publisher = _publisher(settings)
+    assert publisher.queues.waiting("live") == 0
+    publisher.ring(due)
+    assert (publisher.queues.waiting("live"), publisher.queues.waiting("bulk")) == (1, 0)
+    publisher.queues.purge()
+    assert publisher.queues.waiting("live") == 0
+    publisher.app.close()
+
+
+def test_queues_of_a_broker_that_is_gone_are_one_sentence(own_valkey: Any) -> None:
+    queues = Queues(broker.make_client(settings_of(own_valkey)), "any")
+    own_valkey.stop()
+    with pytest.raises(BrokerUnavailable, match="does not answer"):
+        queues.waiting("live")

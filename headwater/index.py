@@ -11,7 +11,7 @@ import math
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -466,8 +466,11 @@ def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
         yield items[first : first + size]
 
 
-def open_index(settings: Settings, layout: Layout | None = None) -> VectorIndex:
-    """The index that the settings name: a Qdrant server if ``QDRANT_URL`` is set, else the embedded engine.
+def open_index(
+    settings: Settings, layout: Layout | None = None, *, on_damage: Callable[[str], object] | None = None
+) -> VectorIndex:
+    """The index that the settings name: a Qdrant server if ``QDRANT_URL`` is set, else the embedded engine, which
+    tells ``on_damage`` when its files turn out to be damaged.
 
     Raises IndexUnavailable if it does not answer or if another process holds the embedded shard.
     """
@@ -483,4 +486,4 @@ def open_index(settings: Settings, layout: Layout | None = None) -> VectorIndex:
         raise IndexUnavailable(
             "the embedded index is not installed: pip install 'headwater[query]', or set QDRANT_URL"
         ) from None
-    return EdgeIndex(Path(layout.index), Path(layout.manifest))
+    return EdgeIndex(Path(layout.index), Path(layout.manifest), on_damage=on_damage)

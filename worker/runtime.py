@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -35,6 +36,12 @@ log = logging.getLogger(__name__)
 _LOCK_WAIT_S = 20.0
 
 
+def _end_at_once(sentence: str) -> None:
+    """Nothing can be done here with a damaged shard, not even to close it: the next process makes a new one."""
+    print(f"headwater: {sentence}", file=sys.stderr, flush=True)
+    os._exit(IndexUnavailable.exit_code)
+
+
 class Runtime:
     """``start`` in the main thread before any task runs; ``close`` after the last one has ended."""
 
@@ -53,7 +60,7 @@ class Runtime:
         settings = self._settings
         root = os.fsencode(self._folder())
         self._lock()
-        index = open_index(settings, self._layout)
+        index = open_index(settings, self._layout, on_damage=_end_at_once)
         self._closers.append(index.close)
         greeted = self._open_early(index)
         if serve:

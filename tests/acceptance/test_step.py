@@ -224,3 +224,37 @@ def test_a_document_that_kills_the_worker_each_time_fails_alone(run: Headwater) 
     (run.folder / "later.md").write_text("A later sentinel.\n")
     wait_until(lambda: run.peek()["documents"]["indexed"] == 13, "a later document", 60)
     assert run.stop() == 0
+
+
+# -- files of the shard that are damaged ------------------------------------------------------------------
+
+
+def _shard_file(run: Headwater, name: str) -> Path:
+    """The largest of the shard's files with this name."""
+    return max((run.state / "index").rglob(name), key=lambda path: path.stat().st_size)
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    for at in range(0, min(len(data), 20_000), 97):
+        data[at] ^= 0xFF
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["segment.json", "mutable_id_tracker.mappings", "tracker.dat"])
+def test_a_shard_with_damaged_files_is_made_anew_by_itself(run: Headwater, name: str) -> None:
+    # Given an index with a damaged file: it fails to load, or ends the process that loads or reads it
+    _fill(run.folder, 5)
+    run.once()
+    expected = {(p["id"], p["payload"].get("text"), p["payload"]["content_hash"]) for p in run.points()}
+    _flip(_shard_file(run, name))
+    # When the service starts on it, and is asked
+    run.up(in_step=False)
+    wait_until(run._ready, "a worker that has loaded the index", 90)
+    wait_until(lambda: run.peek()["in_step"] and run.peek()["checked"], "in step again", 90)
+    for n in range(5):
+        assert run.search(f"w{n}w", "--mode", "sparse")[0]["path"] == f"{n:03}.md"
+    wait_until(lambda: run.peek()["in_step"] and run.peek()["checked"], "in step after the questions", 90)
+    # Then the index is whole
+    assert run.stop() == 0
+    assert {(p["id"], p["payload"].get("text"), p["payload"]["content_hash"]) for p in run.points()} == expected

@@ -27,6 +27,7 @@ from headwater.errors import BrokerUnavailable
 from headwater.messages import (
     APPLY_TASK,
     EVENT_FIELD,
+    Census,
     Embedded,
     Event,
     Hello,
@@ -48,7 +49,7 @@ from worker.reporter import Reporter
 _WORKER = """
 import sys
 from headwater.broker import make_app, make_client
-from headwater.messages import Outcome, events_key
+from headwater.messages import Census, Outcome, events_key
 from headwater.settings import Settings
 from worker.reporter import Reporter
 from worker.tasks import register
@@ -63,7 +64,11 @@ class Pipeline:
 
 app = make_app(settings)
 reporter = Reporter(make_client(settings), events_key(settings.collection))
-register(app, lambda: (Pipeline(), reporter))
+
+def census(name, sweep):
+    reporter.report([Census(name, f"swept {sweep}", 0, 1, ((9, 3),))])
+
+register(app, lambda: (Pipeline(), reporter), census)
 app.worker_main(["worker", "--loglevel", "warning", "--without-gossip", "--without-mingle"])
 """
 
@@ -453,6 +458,16 @@ def test_what_lies_in_the_queues_is_counted_and_dropped(valkey: Any, due: Ledger
     assert (publisher.queues.waiting("live"), publisher.queues.waiting("bulk")) == (1, 0)
     publisher.queues.purge()
     assert publisher.queues.waiting("live") == 0
+    publisher.app.close()
+
+
+def test_a_census_is_asked_for_and_answered_through_the_queue(worker: Worker, listen: Listen) -> None:
+    heard = listen(worker.settings)
+    publisher = _publisher(worker.settings)
+    publisher.ask_for_census("name", [7, 8])
+    wait_until(lambda: any(isinstance(event, Census) for event in heard.events), "the census", timeout_s=30)
+    [census] = [event for event in heard.events if isinstance(event, Census)]
+    assert census == Census("name", "swept [7, 8]", 0, 1, ((9, 3),))
     publisher.app.close()
 
 

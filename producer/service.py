@@ -21,7 +21,7 @@ from headwater.failpoints import reach
 from headwater.messages import Embedded, Hello, Lane, Outcome, events_key
 from headwater.settings import Settings
 from headwater.state import Layout, Lock
-from producer.diff import Changes, Seen, diff
+from producer.diff import Changes, Seen, diff, open_only
 from producer.ledger import Ledger
 from producer.outcomes import BrokerBack, Reader, ReaderDied, Reported
 from producer.publisher import Publisher
@@ -243,10 +243,7 @@ class Producer:
         self, known: dict[bytes, Fingerprint | None], seen: dict[bytes, Seen]
     ) -> dict[bytes, Fingerprint | None]:
         """Without the documents below directories that cannot be listed now: unseen is not gone."""
-        closed = tuple(directory + b"/" if directory else b"" for directory in self._scanner.closed)
-        if not closed:
-            return known
-        return {path: mark for path, mark in known.items() if path in seen or not path.startswith(closed)}
+        return open_only(known, seen, self._scanner.closed) if self._scanner.closed else known
 
     def _want(self, changes: Changes, seen: dict[bytes, Seen], found_by: Literal["scan", "watch"]) -> None:
         if not len(changes):

@@ -135,21 +135,25 @@ def test_poison_has_three_tries_for_one_content_and_no_more_by_itself(run: Headw
 
 
 def test_a_retry_while_nothing_runs_waits_for_the_next_run(run: Headwater) -> None:
-    # Given a document that failed because it could not be cut in time
-    run.environment |= {"HEADWATER_EXTRACT_TIMEOUT_S": "2", "HEADWATER_ATTEMPTS": "1"}
-    write(run, poison=_HEAVY, good="A numbat.\n")
+    # Given a document that failed because its extraction child could not be reached
+    run.environment |= {"HEADWATER_FAILPOINTS": "sandbox:asked=error", "HEADWATER_ATTEMPTS": "1"}
+    write(run, a="A numbat.\n")
     run.once()
-    assert ask(run, "why", "poison.md", status=1)["attempts"] == 1
-    # When it is to be tried again, with more time
-    done = run.run("failures", "--retry", "poison.md", "--folder", str(run.folder))
+    failed = ask(run, "why", "a.md", status=1)
+    assert (failed["state"], failed["attempts"]) == ("failed", 1)
+    # When a run comes that could read it, it is not tried again by itself
+    del run.environment["HEADWATER_FAILPOINTS"]
+    run.once()
+    assert ask(run, "why", "a.md", status=1)["state"] == "failed"
+    # But when a person asks for it, the next run does
+    done = run.run("failures", "--retry", "a.md", "--folder", str(run.folder))
     assert "the next 'headwater up' tries" in done.stdout
-    waiting = ask(run, "why", "poison.md", status=1)
+    waiting = ask(run, "why", "a.md", status=1)
     assert waiting["state"] == "waiting" and any("no service runs" in note for note in waiting["notes"])
-    run.environment["HEADWATER_EXTRACT_TIMEOUT_S"] = "120"
     run.once()
-    # Then it is in the index
-    assert ask(run, "why", "poison.md", status=0)["chunks"] > 100
+    assert ask(run, "why", "a.md", status=0)["chunks"] == 1
     assert run.run("failures", "--folder", str(run.folder)).stdout.strip() == "nothing failed"
+    assert "nothing failed at a.md" in run.run("failures", "a.md", check=False).stderr
 
 
 # -- why -------------------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def test_why_has_one_answer_for_every_kind_of_path(run: Headwater, tmp_path: Pat
     assert ask(run, "why", "empty.txt", status=1)["answer"].endswith("an empty file")
     assert ask(run, "why", "link", status=1)["state"] == "refused"
     assert "symbolic link link" in ask(run, "why", "link/a.md", status=1)["answer"]
-    assert ask(run, "why", ".env", status=1)["answer"] == "excluded by always denied: .*"
+    assert ask(run, "why", ".env", status=1)["answer"] == "excluded by the default denials: .*"
     assert ask(run, "why", "nobody.md", status=1)["state"] == "absent"
     assert ask(run, "why", "sub", status=0)["documents"] == {"indexed": 1}
     assert ask(run, "why", ".", status=1)["documents"] == {"indexed": 2, "refused": 2}

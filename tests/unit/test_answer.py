@@ -43,8 +43,8 @@ def test_an_excluded_path_names_the_rule_and_what_is_left_in_the_index() -> None
     assert (found.state, found.found) == ("excluded", False)
     assert found.sentence == "excluded by .gitignore:3: *.md"
     assert "still in the index" in found.notes[0]
-    below = Evidence(b"x/a.md", Verdict(False, b"x", "always denied: x/"), None, None, running=True, now=NOW)
-    assert answer(below).sentence == "below the directory x/, which is excluded by always denied: x/"
+    below = Evidence(b"x/a.md", Verdict(False, b"x", "the default denials: x/"), None, None, running=True, now=NOW)
+    assert answer(below).sentence == "below the directory x/, which is excluded by the default denials: x/"
     assert answer(below).notes == ()
 
 
@@ -143,7 +143,7 @@ def test_a_directory_is_found_if_all_its_documents_are() -> None:
     seen = {b"d/a.md": Seen(MARK), b"d/b.md": Seen(MARK)}
     assert answer_directory(b"d", Verdict(True, b"d"), None, seen, rows).found
     assert not answer_directory(b"d", Verdict(True, b"d"), None, {}, []).found
-    assert answer_directory(b"d", Verdict(False, b"d", "always denied: d/"), None, {}, []).state == "excluded"
+    assert answer_directory(b"d", Verdict(False, b"d", "the default denials: d/"), None, {}, []).state == "excluded"
     assert answer_directory(b"d", Verdict(True, b"d"), b"l", {}, []).state == "excluded"
 
 

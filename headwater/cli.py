@@ -17,9 +17,14 @@ import typer
 from rich.console import Console
 
 from headwater import __version__
-from headwater.errors import HeadwaterError, SettingsError
+from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, remember
+from headwater.verbs.accept_deletions import accept_deletions
+from headwater.verbs.failures import failures
+from headwater.verbs.options import AsJson, StateDir
+from headwater.verbs.plan import plan
+from headwater.verbs.why import why
 
 app = typer.Typer(
     help="Keeps a vector index in step with a folder of documents, and asks it.",
@@ -29,12 +34,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Shows the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-
-StateDir = Annotated[
-    Path | None,
-    typer.Option("--state-dir", help="Directory of ledger, broker and index (default: one per folder)."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def main() -> None:
@@ -214,30 +213,10 @@ def serve(
     serve_index(settings, lambda: _status(find_layout(settings)), on_url=print, ended=ended)
 
 
-@app.command()
-def accept_deletions(
-    folder: Annotated[Path | None, typer.Option(help="The folder whose deletions are accepted.")] = None,
-    state_dir: StateDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let deletions go on that are held because so many documents vanished at once."""
-    from producer.ledger import Ledger
-
-    layout = find_layout(Settings.load(folder=folder, state_dir=state_dir))
-    if not layout.ledger.exists():
-        raise SettingsError(f"there is no ledger in {layout.root}: run 'headwater up FOLDER' first")
-    ledger = Ledger(layout.ledger)
-    try:
-        accepted = ledger.accept_deletions()
-    finally:
-        ledger.close()
-    running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
-    if as_json:
-        print(json.dumps({"accepted": accepted, "running": running}))
-    elif not accepted:
-        print("no deletions are held")
-    else:
-        print(f"accepted: {accepted} deletions go on {'now' if running else 'at the next start'}")
+app.command()(accept_deletions)
+app.command()(why)
+app.command()(plan)
+app.command()(failures)
 
 
 @config_app.command("show")

@@ -67,6 +67,11 @@ INDEXED_FIELDS: Mapping[str, str] = {
     "content_hash": "keyword",
     "modified_at": "datetime",
 }
+#: payload fields of a document's record
+RECORD_FIELDS = (
+    "path", "document_id", "content_hash", "seq", "title", "modified_at", "kind", "size", "chunks", "pipeline",
+    "partial", "metadata",
+)  # fmt: skip
 #: rank constant of reciprocal rank fusion (Cormack, Clarke, Buettcher 2009)
 RRF_K = 60
 #: candidates that each half of a hybrid search brings, at least
@@ -235,6 +240,10 @@ class VectorIndex(Protocol):
         """What is held of a document; None if nothing is."""
         ...
 
+    def record(self, document_id: str) -> Mapping[str, Any] | None:
+        """The payload of a document's record; None if there is none."""
+        ...
+
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
         """Dense vectors of those texts that any document in the index has; missing ones are left out."""
         ...
@@ -339,6 +348,11 @@ class QdrantIndex(ABC):
         fields = ("seq", "content_hash", "chunks", "partial", "chunk")
         payloads = [point.payload for point in self._scroll(of_document, fields, with_vectors=False)]
         return _state(payloads) if payloads else None
+
+    def record(self, document_id: str) -> Mapping[str, Any] | None:
+        of_document = (Condition("document_id", any_of=(document_id,)),)
+        points = self._scroll(of_document, RECORD_FIELDS, with_vectors=False)
+        return next((point.payload for point in points if point.payload.get("pipeline") is not None), None)
 
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
         found: dict[str, Vector] = {}

@@ -139,6 +139,11 @@ class Outcome:
     #: with "superseded": the seq that the index holds
     index_seq: int = 0
 
+    @property
+    def is_try(self) -> bool:
+        """Whether it costs the document one of its tries."""
+        return self.state == "failed" and self.retryable and not self.service
+
 
 @dataclass(frozen=True, slots=True)
 class Embedded:

@@ -6,12 +6,12 @@ Order matters to nobody but the embedding cache: a rename is one change, so that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from headwater.document import Fingerprint
 
-__all__ = ["Changes", "Seen", "diff"]
+__all__ = ["Changes", "Seen", "diff", "open_only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,14 @@ def diff(known: Mapping[bytes, Fingerprint | None], seen: Mapping[bytes, Seen]) 
         moved=tuple(moved),
         deleted=tuple(path for path in gone if path not in old_paths),
     )
+
+
+def open_only(
+    known: Mapping[bytes, Fingerprint | None], seen: Mapping[bytes, Seen], closed: Collection[bytes]
+) -> dict[bytes, Fingerprint | None]:
+    """What is known, without the documents below directories that cannot be listed now: unseen is not gone."""
+    above = tuple(directory + b"/" if directory else b"" for directory in closed)
+    return {path: mark for path, mark in known.items() if path in seen or not path.startswith(above)}
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 from headwater.document import Fingerprint
 from producer.ledger import Ledger, path_range
 
-__all__ = ["Entries", "Entry"]
+__all__ = ["Entries", "Entry", "local_time"]
 
 _COLUMNS = (
     "path, operation, wanted_seq, applied_seq, state, size, mtime_ns, ctime_ns, inode, content_hash, chunks, attempts,"
@@ -23,7 +23,7 @@ _SEQ_PER_S = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One document's row. Times are seconds since the epoch; ``settled`` is that of the last outcome, if any."""
+    """One document's row. Times are seconds since the epoch; ``settled_at`` is that of the last outcome, if any."""
 
     path: bytes
     operation: str
@@ -104,5 +104,5 @@ def _entry(row: Any) -> Entry:
 
 
 def local_time(at: float) -> str:
-    """A time as people read it, with its distance to UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(at))
+    """A time as people read it: local time to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -14,7 +14,7 @@ from headwater.errors import FolderError
 from headwater.failpoints import reach
 from headwater.messages import Lane
 from headwater.settings import Settings
-from producer.diff import Changes, Seen, diff
+from producer.diff import Changes, Seen, diff, open_only
 from producer.guard import DeletionGuard, Identity
 from producer.ledger import Ledger
 from producer.mounts import network_file_system
@@ -158,10 +158,7 @@ class Follower:
         self, known: dict[bytes, Fingerprint | None], seen: dict[bytes, Seen]
     ) -> dict[bytes, Fingerprint | None]:
         """Without the documents below directories that cannot be listed now: unseen is not gone."""
-        closed = tuple(directory + b"/" if directory else b"" for directory in self._scanner.closed)
-        if not closed:
-            return known
-        return {path: mark for path, mark in known.items() if path in seen or not path.startswith(closed)}
+        return open_only(known, seen, self._scanner.closed) if self._scanner.closed else known
 
     def _want(self, changes: Changes, seen: dict[bytes, Seen], found_by: Literal["scan", "watch"]) -> None:
         if not len(changes):

@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS documents (
     chunks INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,         -- tries that failed: of the content tried_hash, if it is known
     tried_hash TEXT,
+    tried_seq INTEGER NOT NULL DEFAULT 0,        -- seq of the last try that was counted: each try has one of its own
     reason TEXT,
     lane TEXT NOT NULL DEFAULT 'bulk',
     moved_from BLOB,                             -- old path of a rename that is to go after this one is in
@@ -53,7 +54,7 @@ CREATE INDEX IF NOT EXISTS recent ON documents (applied_at);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 #: columns that ledgers of earlier versions lack
-_ADDED = {"tried_hash": "TEXT"}
+_ADDED = {"tried_hash": "TEXT", "tried_seq": "INTEGER NOT NULL DEFAULT 0"}
 #: tries count for one content: they stay over a touch of the file, and whatever else may change starts them anew
 _KEPT_ATTEMPTS = "CASE WHEN tried_hash IS NULL THEN 0 ELSE attempts END"
 
@@ -351,40 +352,50 @@ class Ledger:
     def applied(self, outcome: Outcome, attempts: int) -> bool:
         """Note an outcome. True if the document is settled; False if it is due again or the outcome is stale."""
         row = self._db.execute(
-            "SELECT wanted_seq, attempts, tried_hash FROM documents WHERE path = ?", (outcome.path,)
+            "SELECT wanted_seq, attempts, tried_hash, max(tried_seq, applied_seq) FROM documents WHERE path = ?",
+            (outcome.path,),
         ).fetchone()
-        if row is None or row[0] != outcome.seq or outcome.state in ("changed", "superseded", "vanished"):
-            self._count_late_failure(outcome)
+        if row is None or outcome.state in ("changed", "superseded", "vanished"):
             return False
-        same_content = row[2] is None or outcome.content_hash is None or row[2] == outcome.content_hash
-        tried = int(row[1]) if same_content else 0
+        wanted_seq, tried, tried_hash, heard_seq = row
+        if outcome.is_try and outcome.seq <= heard_seq:
+            return False  # a hint that came twice is not two tries
+        if wanted_seq != outcome.seq:
+            self._count_late_try(outcome)
+            return False
+        if None not in (tried_hash, outcome.content_hash) and tried_hash != outcome.content_hash:
+            tried = 0
         if outcome.state == "failed" and outcome.retryable and (outcome.service or tried + 1 < attempts):
             self._try_later(outcome, tried)
             return False
         self._settle(outcome, tried)
         return True
 
-    def _count_late_failure(self, outcome: Outcome) -> None:
-        """A file that is touched during each try must not have tries without end: a failure counts for its content."""
-        if outcome.state == "failed" and outcome.retryable and not outcome.service and outcome.content_hash:
+    def _count_late_try(self, outcome: Outcome) -> None:
+        """A file that is touched during each try must not have tries without end: they count for their content."""
+        if outcome.is_try and outcome.content_hash is not None:
             self._db.execute(
-                "UPDATE documents SET attempts = attempts + 1, tried_hash = ?, reason = ? WHERE path = ?"
-                " AND wanted_seq > applied_seq AND wanted_seq > ? AND coalesce(tried_hash, ?) = ?",
-                (outcome.content_hash, outcome.reason, outcome.path, outcome.seq, *(2 * (outcome.content_hash,))),
-            )
+                "UPDATE documents SET attempts = attempts + 1, tried_hash = ?, tried_seq = ?, reason = ?"
+                " WHERE path = ? AND wanted_seq > applied_seq AND wanted_seq > ? AND coalesce(tried_hash, ?) = ?",
+                (outcome.content_hash, outcome.seq, outcome.reason, outcome.path, outcome.seq,
+                 outcome.content_hash, outcome.content_hash),
+            )  # fmt: skip
 
     def _try_later(self, outcome: Outcome, tried: int) -> None:
+        """The next try has a seq of its own, so that a hint or an outcome that comes twice is known as such."""
         later = time.time() + _BACKOFF_S * 2 ** min(tried, 6)
         if outcome.service:
             self._db.execute(
                 "UPDATE documents SET due_at = ?, reason = ? WHERE path = ?", (later, outcome.reason, outcome.path)
             )
             return
+        seq = self._first_seq()
         self._db.execute(
-            "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), due_at = ?, reason = ?"
-            " WHERE path = ?",
-            (tried + 1, outcome.content_hash, later, outcome.reason, outcome.path),
+            "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ?, wanted_seq = ?,"
+            " due_at = ?, reason = ? WHERE path = ?",
+            (tried + 1, outcome.content_hash, outcome.seq, seq, later, outcome.reason, outcome.path),
         )
+        self.set_meta("last_seq", str(seq))
 
     def _settle(self, outcome: Outcome, tried: int) -> None:
         """A failure keeps the tries of its content, also while the document is deleted; any other outcome ends them."""
@@ -394,10 +405,10 @@ class Ledger:
             " END), chunks = ?, content_hash = ?, applied_at = ?, moved_from = NULL WHERE path = ?",
             (outcome.state, outcome.reason, failed, outcome.chunks, outcome.content_hash, time.time(), outcome.path),
         )
-        if failed and outcome.retryable:
+        if outcome.is_try:
             self._db.execute(
-                "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash) WHERE path = ?",
-                (tried + 1, outcome.content_hash, outcome.path),
+                "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ? WHERE path = ?",
+                (tried + 1, outcome.content_hash, outcome.seq, outcome.path),
             )
         elif not failed and outcome.state != "deleted":
             self._db.execute("UPDATE documents SET attempts = 0, tried_hash = NULL WHERE path = ?", (outcome.path,))

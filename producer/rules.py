@@ -156,7 +156,7 @@ class Rules:
             return Verdict(False, path, "the state directory of the index")
         name = _name(path, is_directory=is_directory)
         for spec, patterns, kind in (
-            (self._denials, DEFAULT_DENIALS, "always denied"),
+            (self._denials, DEFAULT_DENIALS, "the default denials"),
             (self._exclude, self.exclude, "the setting exclude (HEADWATER_EXCLUDE)"),
         ):
             found = spec.check_file(name)

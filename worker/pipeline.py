@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ Vector = NDArray[np.float32]
 
 #: new texts of one document that are embedded before they are written: what a crash can cost
 _SLICE = 256
+
+#: failures that are remembered, so that a hint that comes twice is not two tries
+_REMEMBERED_FAILURES = 10_000
 
 #: texts and lane -> unit vectors [n, dimension] and the number of texts that the model saw
 Embed = Callable[[Sequence[str], Lane], tuple[Vector, int]]
@@ -77,6 +81,8 @@ class Pipeline:
         self._fingerprint = pipeline_fingerprint
         self._max_file_bytes = max_file_bytes
         self._check_space = check_space
+        #: the last failures, by path: a hint that comes twice is answered, not tried once more
+        self._failures: OrderedDict[bytes, Outcome] = OrderedDict()
         self._busy: set[bytes] = set()
         self._freed = threading.Condition()
 
@@ -84,6 +90,7 @@ class Pipeline:
         """Work through a hint. Every outcome is durable when this returns."""
         with self._held({item.path for item in hint.items}):
             outcomes, reused = self._apply(hint)
+            self._remember(outcomes)
         events: list[Event] = [Embedded(0, reused)] if reused else []
         return [*events, *outcomes]
 
@@ -98,6 +105,16 @@ class Pipeline:
         except (IndexUnavailable, DiskFull, FolderError, SandboxUnavailable) as error:
             return [_service_failure(item, error) for item in hint.items], 0
         return outcomes, reused
+
+    def _remember(self, outcomes: Sequence[Outcome]) -> None:
+        """Note which tries failed; each has a seq of its own."""
+        with self._freed:
+            for outcome in outcomes:
+                self._failures.pop(outcome.path, None)
+                if outcome.is_try:
+                    self._failures[outcome.path] = outcome
+            while len(self._failures) > _REMEMBERED_FAILURES:
+                self._failures.popitem(last=False)
 
     def _index_and_delete(self, hint: Hint) -> tuple[list[Outcome], int]:
         outcomes: list[Outcome] = []
@@ -128,6 +145,9 @@ class Pipeline:
 
     def _guarded(self, item: Item, step: Callable[[Item], _Read | Outcome]) -> _Read | Outcome:
         """One document's trouble becomes its outcome."""
+        before = self._failures.get(item.path)
+        if before is not None and before.seq == item.seq:
+            return before
         try:
             return step(item)
         except SourceGone:
@@ -172,6 +192,7 @@ class Pipeline:
 
     def _failed(self, item: Item, reason: str) -> Outcome:
         """An earlier version stays as long as another try is left."""
+        log.warning("%s failed: %s", path_to_text(item.path), reason)
         if item.operation == "final":
             self._index.delete(document_id(item.path), item.seq + 1)
         held = self._index.document_state(document_id(item.path))
@@ -204,7 +225,6 @@ class Pipeline:
             if len(group) > 1:
                 parts = [self._write_group([read], vectors, lane) for read in group]
                 return [outcome for outcomes, _ in parts for outcome in outcomes], sum(fresh for _, fresh in parts)
-            log.warning("%s could not be embedded: %s", path_to_text(group[0].item.path), error)
             outcome = self._failed(group[0].item, f"the text could not be embedded: {error}")
             read = group[0]
             return [replace(outcome, fingerprint=read.source.fingerprint, content_hash=read.content_hash)], 0

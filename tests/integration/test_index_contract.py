@@ -219,6 +219,23 @@ def test_the_vectors_of_a_document_come_in_the_order_of_its_chunks(index: Vector
     np.testing.assert_allclose(found, np.stack([vector(text) for text in texts]), atol=1e-6)
 
 
+def test_the_record_of_a_document_is_found_without_its_texts(index: VectorIndex) -> None:
+    index.apply(version("a", 1, ["one", "two"], title="A", partial="1 part could not be read"))
+    index.apply(version("empty", 2))
+    record = index.record(document_id(b"a"))
+    assert record is not None
+    assert (record["path"], record["seq"], record["chunks"], record["title"]) == ("a", 1, 2, "A")
+    assert (record["pipeline"], record["partial"], record["content_hash"]) == (
+        "p",
+        "1 part could not be read",
+        "hash of 1",
+    )
+    assert "text" not in record
+    empty = index.record(document_id(b"empty"))
+    assert empty is not None and empty["chunks"] == 0
+    assert index.record(document_id(b"nobody")) is None
+
+
 def test_a_scan_gives_every_point_once_with_or_without_its_vectors(index: VectorIndex) -> None:
     texts = [f"text {n}" for n in range(600)]
     index.apply(version("a", 1, texts))

@@ -514,6 +514,18 @@ def test_a_document_that_fails_keeps_its_earlier_version_until_the_last_try(quic
     assert quick.texts("a.md") == [BREAD]
 
 
+def test_a_hint_that_comes_twice_is_tried_once_and_answered_twice(quick: Bench) -> None:
+    quick.write("a.md", BREAD)
+    quick.extractor.failing.add("a.md")
+    hint = Hint((quick.item("a.md"),), "live")
+    (first,) = quick.again(hint)
+    assert quick.again(hint) == [first]
+    assert first.state == "failed" and quick.extractor.names == ["a.md"]
+    # And the next try, which has a seq of its own, is one
+    (second,) = quick.apply("a.md")
+    assert second.state == "failed" and quick.extractor.names == ["a.md", "a.md"]
+
+
 def test_content_whose_tries_are_spent_is_not_tried_again_and_other_content_is(quick: Bench) -> None:
     # Given a document that used up its tries
     quick.write("a.md", BREAD)

@@ -53,8 +53,8 @@ def test_the_folder_itself_is_admitted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "at", "rule"),
     [
-        (b".env", b".env", "always denied: .*"),
-        (b"x/node_modules/y.md", b"x/node_modules", "always denied: node_modules/"),
+        (b".env", b".env", "the default denials: .*"),
+        (b"x/node_modules/y.md", b"x/node_modules", "the default denials: node_modules/"),
         (b"state/log.txt", b"state", "the state directory of the index"),
         (b"old/a.md", b"old", "the setting exclude (HEADWATER_EXCLUDE): old/"),
         (b"notes/a.txt", b"notes/a.txt", "the setting include (HEADWATER_INCLUDE): no pattern of it matches (*.md)"),

@@ -158,6 +158,8 @@ class AnyHistory(RuleBasedStateMachine):
         assert settled or late or state in ("vanished", "changed", "superseded", "failed")
         if settled:
             self.waiting.discard(path)
+        elif outcome.is_try and not late and path in self.waiting:
+            self.note(path)  # the next try has a seq of its own
 
     @rule(seconds=st.integers(-10_000_000, 10_000_000))
     def the_clock_jumps(self, seconds: int) -> None:
@@ -631,6 +633,21 @@ def test_tries_are_counted_over_touches_during_each_of_them(ledger: Ledger) -> N
     assert next_item(ledger) == ("spent", "poison")
 
 
+def test_an_outcome_that_comes_twice_is_not_two_tries(ledger: Ledger) -> None:
+    create(ledger, b"a")
+    first = ledger.wanted_seq(b"a")
+    assert not fail_content(ledger, b"a", "poison", first)
+    for _ in range(ATTEMPTS):
+        assert not fail_content(ledger, b"a", "poison", first)
+    assert next_item(ledger) == ("index", "poison")
+    assert ledger.wanted_seq(b"a") > first
+    # Nor is one that comes after the document is settled
+    settle(ledger, b"a")
+    seq = ledger.wanted_seq(b"a")
+    assert not fail_content(ledger, b"a", "poison", seq)
+    assert (ledger.wanted_seq(b"a"), ledger.counts().indexed, ledger.waiting()) == (seq, 1, 0)
+
+
 def test_tries_stay_counted_over_a_delete_and_the_loss_of_the_index(ledger: Ledger) -> None:
     create(ledger, b"a")
     for _ in range(ATTEMPTS):
@@ -672,6 +689,7 @@ def test_a_ledger_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path:
     Ledger(path).close()
     with sqlite3.connect(path) as old:
         old.execute("ALTER TABLE documents DROP COLUMN tried_hash")
+        old.execute("ALTER TABLE documents DROP COLUMN tried_seq")
         old.execute("INSERT INTO documents (path, wanted_seq, attempts) VALUES (x'61', 5, 1)")
     old.close()
     ledger = Ledger(path)

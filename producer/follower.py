@@ -105,7 +105,7 @@ class Follower:
         """After a scan: in step with the folder, or degraded for what is held."""
         with self._ledger.transaction():
             if held is None:
-                self._ledger.set_metas({"scanned": "1", "root": f"{identity.device}:{identity.inode}"})
+                self._ledger.set_metas({"scanned": "1", "root": str(identity)})
                 self._ledger.release_deletions()
             else:
                 self._ledger.hold_deletions(deleted, held)
@@ -127,8 +127,7 @@ class Follower:
         return Identity(status.st_dev, status.st_ino)
 
     def _known_identity(self) -> Identity | None:
-        device, _, inode = (self._ledger.meta("root") or "").partition(":")
-        return Identity(int(device), int(inode)) if device and inode else None
+        return Identity.parse(self._ledger.meta("root") or "")
 
     # -- some paths ------------------------------------------------------------------------------------------
 

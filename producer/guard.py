@@ -24,6 +24,15 @@ class Identity:
     device: int
     inode: int
 
+    @classmethod
+    def parse(cls, text: str) -> Identity | None:
+        """The inverse of ``str``; None for an empty text."""
+        device, _, inode = text.partition(":")
+        return cls(int(device), int(inode)) if device and inode else None
+
+    def __str__(self) -> str:
+        return f"{self.device}:{self.inode}"
+
 
 @dataclass
 class DeletionGuard:

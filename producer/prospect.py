@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headwater.settings import Settings
 from headwater.state import Layout
 from producer.diff import Changes, Seen, diff, open_only
 from producer.entries import Entries, Entry
+from producer.guard import DeletionGuard, Identity
 from producer.rules import Rules
 from producer.scanner import Scanner
 
@@ -40,6 +41,8 @@ class Prospect:
     spent: Mapping[bytes, str] = field(default_factory=dict)
     #: documents that the ledger has, before the run
     known: int = 0
+    #: why a run would hold the deletions back
+    held_because: str | None = None
 
     @property
     def read(self) -> tuple[bytes, ...]:
@@ -64,10 +67,19 @@ def look_ahead(root: bytes, settings: Settings, layout: Layout) -> Prospect:
     with Entries(layout.ledger) as ledger:
         rows = {entry.path: entry for entry in ledger.below(b"")}
         again = _why_all_again(ledger, settings, layout)
+        before = Identity.parse(ledger.meta("root") or "")
     known = {path: row.fingerprint for path, row in rows.items() if row.operation == "index"}
     shown = open_only(known, seen, scanner.closed) if scanner.closed else known
     hidden = {path: row for path, row in rows.items() if path in known and path not in shown}
-    return prospect(seen, {path: row for path, row in rows.items() if path not in hidden}, again, settings.attempts)
+    ahead = prospect(seen, {path: row for path, row in rows.items() if path not in hidden}, again, settings.attempts)
+    return replace(ahead, held_because=_why_held(ahead, before, os.stat(root), settings))
+
+
+def _why_held(ahead: Prospect, before: Identity | None, now: os.stat_result, settings: Settings) -> str | None:
+    """As the producer does after a scan, where nobody has accepted anything."""
+    guard = DeletionGuard(settings.deletion_share)
+    identity = Identity(now.st_dev, now.st_ino)
+    return guard.reason(len(ahead.changes.deleted), ahead.known, before, identity, accepted=0, clock_s=0.0)
 
 
 def _why_all_again(ledger: Entries, settings: Settings, layout: Layout) -> str | None:

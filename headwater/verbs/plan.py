@@ -66,7 +66,11 @@ def make_plan(place: Place, console: Console) -> dict[str, Any]:
         "state_dir": str(place.layout.root),
         "running": place.running,
         **tally.to_dict(),
-        "deletions": {"documents": deleted, "share": round(deleted / ahead.known, 4) if ahead.known else 0.0},
+        "deletions": {
+            "documents": deleted,
+            "share": round(deleted / ahead.known, 4) if ahead.known else 0.0,
+            "held_because": ahead.held_because,
+        },
         "estimate": estimate.to_dict(),
         "notes": [*([f"{len(ahead.again)} documents are read again: {ahead.again_because}"] if ahead.again else []),
                   *([note] if note and ahead.read else [])],
@@ -242,7 +246,8 @@ def _show(console: Console, found: Mapping[str, Any]) -> None:
         for reason, number in list(reasons.items())[:_MOST_REASONS]:
             console.print(f"           {state} {number}: {reason}", style="dim", soft_wrap=True)
     share = f" ({gone['share']:.1%} of those known)" if gone["documents"] else ""
-    console.print(f"removed    {gone['documents']}{share}")
+    held = f", held: {gone['held_because']}" if gone["held_because"] else ""
+    console.print(f"removed    {gone['documents']}{share}{held}", soft_wrap=True)
     console.print(f"chunks     {found['chunks']} with {found['tokens']} tokens")
     embedded = f"{texts['embedded']} to embed ({found['embedded_tokens']} tokens)"
     console.print(f"texts      {embedded}, {texts['reused']} in the index, {texts['doubled']} doubled")

@@ -249,7 +249,7 @@ def test_a_plan_says_what_the_next_run_does_and_changes_nothing(run: Headwater, 
     # And each file is told
     assert plan["files"] == {"new": 3, "changed": 1, "touched": 1, "moved": 1, "refused": 1, "unchanged": 4}
     assert plan["reasons"]["refused"] == {"an empty file": 1}
-    assert plan["deletions"] == {"documents": 1, "share": 0.125}
+    assert plan["deletions"] == {"documents": 1, "share": 0.125, "held_because": None}
     assert plan["notes"] == []
     assert plan["estimate"]["seconds"] > 0 and plan["estimate"]["texts_per_s"] > 0
     assert plan["tokens"] > plan["embedded_tokens"] > 0

@@ -114,6 +114,8 @@ def test_most_of_a_large_folder_is_held_until_a_person_accepts(run: Headwater) -
         (run.folder / f"{n:03}.md").unlink()
     wait_until(lambda: _degraded(run, "vanished at once", "accept-deletions"), "the deletions are held", 20)
     assert run.peek()["documents"]["indexed"] == 100
+    planned = json.loads(run.run("plan", "--json").stdout)["deletions"]
+    assert planned == {"documents": 100, "share": 1.0, "held_because": "100 of 100 documents vanished at once"}
     # Until a person says that they are meant
     assert json.loads(run.run("accept-deletions", "--json").stdout) == {"accepted": 100, "running": True}
     wait_until(lambda: run.peek()["documents"]["indexed"] == 0 and run.peek()["in_step"], "all are gone", 20)

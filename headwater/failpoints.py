@@ -2,12 +2,13 @@
 
 Inert unless ``HEADWATER_FAILPOINTS`` is set when the process starts, to entries separated by semicolons:
 
-    NAME=ACTION[:NTH][@TOKEN]
+    NAME=ACTION[:NTH][@TOKEN][~MARK]
 
 ``ACTION`` is ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP), ``error`` (raises OSError, EIO) or ``sleep<seconds>``.
 ``NTH`` fires at that pass only (default 1). With ``TOKEN``, a file, passes count only while it exists, a number in it
-goes before ``NTH``, and it fires only if it can delete it, so once over all restarts; a new file arms it again. A name
-may have several entries. The one reader of the environment besides settings.py: a test arms it, never a person.
+goes before ``NTH``, and it fires only if it can delete it, so once over all restarts; a new file arms it again. With
+``MARK``, only passes whose subject (a path) contains it count. A name may have several entries. The one reader of the
+environment besides settings.py: a test arms it, never a person.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class _Failpoint:
     action: str
     nth: int
     token: str | None
+    mark: str
     passes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -91,19 +93,21 @@ def _parse(text: str) -> dict[str, list[_Failpoint]]:
     armed: dict[str, list[_Failpoint]] = {}
     for entry in filter(None, text.split(";")):
         name, _, rest = entry.partition("=")
+        rest, _, mark = rest.partition("~")
         rest, _, token = rest.partition("@")
         action, _, nth = rest.partition(":")
         assert name in NAMES, f"no failpoint {name}"
         assert action in ("kill", "stop", "error") or action.startswith("sleep"), f"no action {action}"
-        armed.setdefault(name, []).append(_Failpoint(action, int(nth or 1), token or None))
+        armed.setdefault(name, []).append(_Failpoint(action, int(nth or 1), token or None, mark))
     return armed
 
 
 _ARMED = _parse(os.environ.get("HEADWATER_FAILPOINTS", ""))
 
 
-def reach(name: str) -> None:
-    """This place in the pipeline is reached."""
+def reach(name: str, subject: str = "") -> None:
+    """This place in the pipeline is reached, by this document if it is one."""
     if _ARMED:
         for failpoint in _ARMED.get(name, ()):
-            failpoint.fire()
+            if failpoint.mark in subject:
+                failpoint.fire()

@@ -72,4 +72,11 @@ def test_each_name_is_reached_somewhere(name: str) -> None:
     sources = [
         p.read_text("utf-8") for package in ("headwater", "producer", "worker") for p in (ROOT / package).glob("*.py")
     ]
-    assert sum(source.count(f'reach("{name}")') for source in sources) == 1
+    assert sum(source.count(f'reach("{name}"') for source in sources) == 1
+
+
+def test_only_passes_of_the_marked_subject_count() -> None:
+    program = "from headwater.failpoints import reach; reach('worker:read', 'good.md'); print('alive', flush=True); "
+    program += "reach('worker:read', 'poison.md')"
+    done = run("worker:read=kill~poison", program)
+    assert (done.stdout, done.returncode) == ("alive\n", -signal.SIGKILL)

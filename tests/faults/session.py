@@ -218,7 +218,8 @@ class Session:
 
     def _in_step(self) -> bool:
         """Both parts are there and say so: the ledger alone would say what it said before they died."""
-        if not self.status().get("in_step") or not Lock.is_held(self.layout, "producer"):
+        status = self.status()
+        if not (status.get("in_step") and status.get("checked") and Lock.is_held(self.layout, "producer")):
             return False
         with contextlib.suppress(OSError, redis.RedisError):
             return self.request("/readyz", timeout_s=2.0)[0] == 200 and not self._queues()

@@ -250,5 +250,3 @@ def _old_index(run: Run) -> None:
 @fault("index", "ledger restored from an older copy", runs=4)
 def _old_ledger(run: Run) -> None:
     _restore_old(run, "ledger.sqlite3*")
-
-

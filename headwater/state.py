@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -102,13 +103,28 @@ class Layout:
 
     def read_token(self) -> str:
         """The secret that callers show who want to change state through the API; made on first use, mode 0600."""
-        try:
-            descriptor = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return self.token.read_text("ascii").strip()
-        with os.fdopen(descriptor, "w") as file:
+        if (known := self._known_token()) is not None:
+            return known
+        made = self.token.with_name(f"token.{os.getpid()}.tmp")
+        made.unlink(missing_ok=True)
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(made, self.token)  # whoever comes first wins
+            made.unlink()
+        except FileExistsError:
+            os.replace(made, self.token) if self._known_token() is None else made.unlink()
         return self.token.read_text("ascii")
+
+    def _known_token(self) -> str | None:
+        """The token in the file; None if there is none, or what a power cut left of one (an empty file, say)."""
+        try:
+            text = self.token.read_text("latin-1").strip()
+        except FileNotFoundError:
+            return None
+        return text if re.fullmatch(r"[A-Za-z0-9_-]{20,}", text) else None
 
 
 def _is_utf8(path: Path) -> bool:

@@ -214,7 +214,8 @@ class Session:
                 return round(since - started, 2)
             time.sleep(0.05)
         status = self.status()
-        return f"not at rest after {bound_s:.0f} s: {json.dumps({k: status.get(k) for k in ('documents', 'reasons')})}"
+        told = {name: status.get(name) for name in ("in_step", "checked", "api", "documents", "reasons")}
+        return f"not at rest after {bound_s:.0f} s: {json.dumps(told)}"
 
     def _in_step(self) -> bool:
         """Both parts are there and say so: the ledger alone would say what it said before they died."""

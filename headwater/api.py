@@ -4,6 +4,8 @@
     POST /v1/similar      {"path", "limit"} -> {"hits": [...]}
     POST /v1/similarity   {"a", "b"} -> {"similarity": number}
     POST /v1/flush        makes everything written durable; changes state, so it needs the token
+    POST /v1/points       {"offset", "document_id"} -> {"points": [...], "next"}: raw, a page at a time; needs the token
+    POST /v1/discard      {"points": [[id, seq], ...]}: deletes those whose seq is still this one; needs the token
     GET  /healthz /readyz /status
 
 Requests must name a loopback host (or one of ``allowed_hosts``), and an Origin, if there is one, must too: a web page
@@ -19,6 +21,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +34,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headwater.errors import HeadwaterError, PermanentError, QueryError, SettingsError
+from headwater.index import VectorIndex
+from headwater.points import answer_discard, answer_points
 from headwater.query import LocalEngine
 from headwater.settings import Settings
 
@@ -50,9 +55,12 @@ def make_api(
     flush: Callable[[], None],
     token: str,
     allowed_hosts: Iterable[str] = (),
+    index: VectorIndex | None = None,
 ) -> ASGIApp:
-    """The API as an ASGI app. Questions wait for ``engine``, which may still be loading its model."""
+    """The API as an ASGI app. Questions wait for ``engine``, which may still be loading its model. With ``index`` its
+    raw points can be read and discarded."""
     routes = [
+        *([] if index is None else _raw_points(index, token)),
         Route("/v1/search", _posted(lambda body: _search(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similar", _posted(lambda body: _similar(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similarity", _posted(lambda body: _similarity(_ready(engine), body)), methods=["POST"]),
@@ -62,6 +70,11 @@ def make_api(
         Route("/status", _asked(status)),
     ]
     return _LocalOnly(Starlette(routes=routes), _LOOPBACK | set(allowed_hosts))
+
+
+def _raw_points(index: VectorIndex, token: str) -> list[Route]:
+    actions = {"/v1/points": partial(answer_points, index), "/v1/discard": partial(answer_discard, index)}
+    return [Route(path, _trusted(token, action), methods=["POST"]) for path, action in actions.items()]
 
 
 def _ready(engine: Future[LocalEngine]) -> LocalEngine:
@@ -113,14 +126,31 @@ def _asked(handler: Callable[[], Any]) -> Callable[[Request], Awaitable[Response
 
 def _with_token(token: str, action: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            message = "this changes state and needs the token of the state directory as 'Authorization: Bearer ...'"
-            return _problem("PermanentError", message, 401)
+        if not _shows(request, token):
+            return _no_token()
         await run_in_threadpool(action)
         return JSONResponse({"ok": True})
 
     return endpoint
+
+
+def _trusted(token: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    posted = _posted(handler)
+
+    async def endpoint(request: Request) -> Response:
+        return await posted(request) if _shows(request, token) else _no_token()
+
+    return endpoint
+
+
+def _shows(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return hmac.compare_digest(given.encode(), token.encode())
+
+
+def _no_token() -> Response:
+    message = "this changes state and needs the token of the state directory as 'Authorization: Bearer ...'"
+    return _problem("PermanentError", message, 401)
 
 
 async def _body(request: Request) -> dict[str, Any] | None:

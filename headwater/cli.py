@@ -20,6 +20,7 @@ from headwater import __version__
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, remember
+from headwater.verbs.verify import verify
 
 app = typer.Typer(
     help="Keeps a vector index in step with a folder of documents, and asks it.",
@@ -212,6 +213,9 @@ def serve(
     ended = threading.Event()
     _on_signal(ended.set)
     serve_index(settings, lambda: _status(find_layout(settings)), on_url=print, ended=ended)
+
+
+app.command()(verify)
 
 
 @config_app.command("show")

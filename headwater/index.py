@@ -40,8 +40,10 @@ __all__ = [
     "Point",
     "ScoredChunk",
     "SearchQuery",
+    "SeenPoint",
     "Sparse",
     "VectorIndex",
+    "document_points",
     "open_index",
 ]
 
@@ -178,6 +180,14 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenPoint:
+    """A point as it was seen. ``seq`` is None if its payload holds no number there."""
+
+    id: str
+    seq: int | float | None
+
+
+@dataclass(frozen=True, slots=True)
 class IndexCounts:
     """How many document records and chunk points the index holds."""
 
@@ -214,6 +224,10 @@ class Manifest:
             f"{self.schema}), not {model} ({dimension}, schema {SCHEMA_VERSION}): go back to that model, or name "
             "another --state-dir or collection for the new one"
         )
+
+
+#: true of a point whose seq is missing or not a number
+_NO_SEQ = Condition("seq", gte=-1e300, negate=True)
 
 
 class VectorIndex(Protocol):
@@ -270,6 +284,15 @@ class VectorIndex(Protocol):
         """Every point, in no promised order."""
         ...
 
+    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
+        """Some points with their vectors (at most ``BATCH_POINTS``, in the order of their ids), and the offset of the
+        next ones; None after the last. With ``document_id`` only that document's."""
+        ...
+
+    def discard(self, points: Sequence[SeenPoint]) -> None:
+        """Fenced: delete each of these points whose seq is still the one that was seen. Missing ones are no error."""
+        ...
+
     def flush(self) -> None:
         """Returns when everything written before the call is durable."""
         ...
@@ -293,12 +316,14 @@ class QdrantIndex(ABC):
         """Write points; one that exists with a seq not below ``below_seq`` is left alone."""
 
     @abstractmethod
-    def _delete(self, conditions: Sequence[Condition]) -> None: ...
+    def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:
+        """Delete the points that meet all conditions and, if ids are given, have one of them."""
 
     @abstractmethod
-    def _scroll(
-        self, conditions: Sequence[Condition], fields: Sequence[str] | None, *, with_vectors: bool
-    ) -> Iterator[Point]: ...
+    def _page(
+        self, conditions: Sequence[Condition], fields: Sequence[str] | None, offset: str | None, *, with_vectors: bool
+    ) -> tuple[list[Point], str | None]:
+        """At most ``BATCH_POINTS`` points from the offset on, and the next offset."""
 
     @abstractmethod
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]: ...
@@ -310,7 +335,7 @@ class QdrantIndex(ABC):
 
     def apply(self, document: DocumentWrite) -> None:
         _check_vectors(document, self.dimension)
-        points = [*_chunk_points(document), _record_point(document)]
+        points = list(document_points(document))
         for batch in _batches(points, BATCH_POINTS):
             self._upsert(batch, document.seq)
         reach("worker:upserted")
@@ -363,6 +388,29 @@ class QdrantIndex(ABC):
     def scan(self, *, with_vectors: bool = False) -> Iterator[Point]:
         return self._scroll((), None, with_vectors=with_vectors)
 
+    def _scroll(
+        self, conditions: Sequence[Condition], fields: Sequence[str] | None, *, with_vectors: bool
+    ) -> Iterator[Point]:
+        offset: str | None = None
+        while True:
+            points, offset = self._page(conditions, fields, offset, with_vectors=with_vectors)
+            yield from points
+            if offset is None:
+                return
+
+    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
+        conditions = () if document_id is None else (Condition("document_id", any_of=(document_id,)),)
+        return self._page(conditions, None, offset, with_vectors=True)
+
+    def discard(self, points: Sequence[SeenPoint]) -> None:
+        by_seq: dict[int | float | None, list[str]] = {}
+        for point in points:
+            by_seq.setdefault(point.seq, []).append(point.id)
+        for seq, ids in by_seq.items():
+            fence = _NO_SEQ if seq is None else Condition("seq", gte=seq, lte=seq)
+            for batch in _batches(ids, BATCH_POINTS):
+                self._delete((fence,), batch)
+
 
 def glob_conditions(index: VectorIndex, glob: str) -> Condition:
     """The documents whose path matches a glob in gitignore syntax, as a condition on the indexed field ``path``.
@@ -392,6 +440,12 @@ def _check_vectors(document: DocumentWrite, dimension: int) -> None:
         raise ValueError("a vector is not finite or not of unit length")
     if not all(math.isfinite(value) for sparse in document.sparse for value in sparse.values):
         raise ValueError("a sparse vector is not finite")
+
+
+def document_points(document: DocumentWrite) -> Iterator[Point]:
+    """The points of a version: one for each chunk, then the record."""
+    yield from _chunk_points(document)
+    yield _record_point(document)
 
 
 def _chunk_points(document: DocumentWrite) -> Iterator[Point]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from headwater.errors import DiskFull, HeadwaterError
 from headwater.messages import Embedded, Item, Lane, Outcome
 from producer.diff import Changes, Seen
 
-__all__ = ["Counts", "Due", "Ledger", "Row"]
+__all__ = ["Counts", "Due", "Entry", "Ledger", "Row"]
 
 #: how long the seq of a deleted document is kept, to fence writes that were under way
 _TOMBSTONE_S = 7 * 24 * 3600
@@ -60,6 +60,25 @@ class Row:
     chunks: int
     reason: str | None
     applied_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All that the ledger holds of one document, for whoever compares it with folder and index."""
+
+    path: bytes
+    operation: str
+    wanted_seq: int
+    applied_seq: int
+    state: str
+    chunks: int
+    content_hash: str | None
+    reason: str | None
+    fingerprint: Fingerprint | None
+
+    @property
+    def due(self) -> bool:
+        return self.wanted_seq > self.applied_seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +191,16 @@ class Ledger:
         )
         return [Row(bytes(path), *rest) for path, *rest in rows]
 
+    def entry(self, path: bytes) -> Entry | None:
+        """What is held of one path; None if nothing is."""
+        rows = self._rows(f"SELECT {_ENTRY} FROM documents WHERE path = ?", (path,))
+        return _entry(rows[0]) if rows else None
+
+    def entries(self, after: bytes = b"", limit: int = 1000) -> list[Entry]:
+        """Entries in the order of their paths, those after one path."""
+        rows = self._rows(f"SELECT {_ENTRY} FROM documents WHERE path > ? ORDER BY path LIMIT ?", (after, limit))
+        return [_entry(row) for row in rows]
+
     def due(self, limit: int, attempts: int, until: float = math.inf) -> list[Due]:
         """What waits, live work first, then oldest first; the last of ``attempts`` tries is marked as final."""
         rows = self._rows(
@@ -260,6 +289,34 @@ class Ledger:
             f" lane = 'bulk' WHERE operation = 'index'{settled}"
         )
         self.set_meta("last_seq", str(self._highest_seq() + 1))
+
+    def want_again(self, paths: Iterable[tuple[bytes, Fingerprint | None]]) -> tuple[int, int]:
+        """Make exactly these documents due, each with a new seq, as the folder shows them (None: not there).
+
+        Returns the first of the seqs and the one after the last.
+        """
+        first = seq = max(self._first_seq(), self._highest_seq() + 1)
+        for path, mark in paths:
+            stat = (None,) * 4 if mark is None else (mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)
+            self._db.execute(
+                "INSERT INTO documents (path, wanted_seq, size, mtime_ns, ctime_ns, inode, lane)"
+                " VALUES (?, ?, ?, ?, ?, ?, 'bulk') ON CONFLICT (path) DO UPDATE SET operation = 'index',"
+                " wanted_seq = excluded.wanted_seq, applied_seq = min(applied_seq, excluded.wanted_seq - 1),"
+                " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
+                " inode = excluded.inode, lane = 'bulk', attempts = 0, due_at = 0, reason = NULL, moved_from = NULL",
+                (path, seq, *stat),
+            )
+            seq += 1
+        self.set_meta("last_seq", str(seq))
+        return first, seq
+
+    def waiting_between(self, first: int, end: int) -> int:
+        """How many documents are due whose wanted seq is one of these."""
+        [row] = self._rows(
+            "SELECT count(*) FROM documents WHERE wanted_seq > applied_seq AND wanted_seq >= ? AND wanted_seq < ?",
+            (first, end),
+        )
+        return int(row[0])
 
     def _highest_seq(self) -> int:
         row = self._db.execute("SELECT max(wanted_seq) FROM documents").fetchone()
@@ -362,6 +419,17 @@ class Ledger:
     def set_metas(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
             self.set_meta(name, value)
+
+
+_ENTRY = (
+    "path, operation, wanted_seq, applied_seq, state, chunks, content_hash, reason, size, mtime_ns, ctime_ns, inode"
+)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    path, operation, wanted, applied, state, chunks, digest, reason, *stat = row
+    mark = None if stat[0] is None else Fingerprint(*stat)
+    return Entry(bytes(path), operation, wanted, applied, state, chunks, digest, reason, mark)
 
 
 def _range(path: bytes) -> tuple[bytes, bytes, bytes]:

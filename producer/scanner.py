@@ -33,6 +33,10 @@ class Scanner:
 
     def scan(self) -> dict[bytes, Seen]:
         """The whole folder. Raises FolderError if it is not there or cannot be read."""
+        return dict(self.walk())
+
+    def walk(self) -> Iterator[tuple[bytes, Seen]]:
+        """As ``scan``, one entry at a time."""
         self.rules.forget()
         self.directories = 0
         self.closed.clear()
@@ -42,7 +46,7 @@ class Scanner:
         except OSError as error:
             where = os.fsdecode(self.root)
             raise FolderError(f"the folder {where} cannot be read ({error.strerror}): bring it back") from None
-        return dict(self._walk(b""))
+        yield from self._walk(b"")
 
     def look(self, path: bytes) -> dict[bytes, Seen]:
         """What is at or below one path now: empty if nothing is there, or nothing that the rules admit."""

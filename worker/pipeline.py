@@ -25,7 +25,7 @@ from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
 from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
 
-__all__ = ["Embed", "Extractor", "Pipeline"]
+__all__ = ["Embed", "Extractor", "Pipeline", "rfc3339"]
 
 log = logging.getLogger(__name__)
 Vector = NDArray[np.float32]
@@ -231,7 +231,7 @@ class Pipeline:
             content_hash=read.content_hash,
             pipeline=self._fingerprint,
             kind=read.extraction.kind,
-            modified_at=_rfc3339(modified),
+            modified_at=rfc3339(modified),
             size=len(read.source.data),
             chunks=chunks,
             dense=np.stack(dense) if dense else np.zeros((0, self._dimension()), np.float32),
@@ -298,7 +298,7 @@ def _groups(reads: Sequence[_Read], vectors: dict[str, Vector]) -> list[list[_Re
     return [*([short] if short else []), *([read] for read in long)]
 
 
-def _rfc3339(mtime_ns: int) -> str:
+def rfc3339(mtime_ns: int) -> str:
     """Modification time in UTC with microseconds; times outside of what a calendar holds are clamped."""
     seconds = min(max(mtime_ns / 1e9, 0.0), 253_402_300_799.0)
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -110,6 +110,7 @@ class Runtime:
                 flush=index.flush,
                 token=layout.read_token(),
                 allowed_hosts=self._settings.allowed_hosts,
+                index=index,
             )
         )
         Service(server.url, os.getpid()).write(layout)

@@ -140,7 +140,8 @@ def answer_discard(index: VectorIndex, body: Mapping[str, Any]) -> dict[str, Any
     named = body.get("points")
     if not isinstance(named, list):
         raise QueryError("points must be a list of ids with the seq that was seen")
-    index.discard([_seen(raw) for raw in named])
+    seen = [_seen(raw) for raw in named]
+    index.discard(seen)
     index.flush()
     return {"ok": True}
 

@@ -45,11 +45,13 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield node.module or ""
 
 
-def at_the_top(tree: ast.Module) -> Iterator[str]:
+def at_the_top(tree: ast.AST) -> Iterator[str]:
     """Modules that are imported when the module is, those for type checkers included."""
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
             yield from imports(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from at_the_top(node)
 
 
 def packages(names: Iterator[str]) -> set[str]:

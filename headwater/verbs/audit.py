@@ -235,7 +235,7 @@ class Audit:
     def _read_ledger(self) -> None:
         """Rows of documents that the folder does not have."""
         after = b""
-        while entries := self.ledger.entries(after):
+        while entries := self.ledger.entries(after, _BATCH):
             for entry in entries:
                 if not self.scratch.has_path(entry.path) and not self._is_closed(entry.path):
                     self._judge_row(entry)

@@ -1,4 +1,4 @@
-"""The command ``headwater``: one short function per verb. The only module that knows both producer and worker."""
+"""The command ``headwater``: one short function per verb. Only this and ``verbs`` know producer and worker."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -250,7 +249,7 @@ class VectorIndex(Protocol):
         ...
 
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
-        """Dense vectors of those texts that any document in the index has; missing ones are left out."""
+        """Dense vectors of those texts that any document in the index has; missing and damaged ones are left out."""
         ...
 
     def stage(self, document: DocumentWrite) -> None:
@@ -361,11 +360,13 @@ class QdrantIndex(ABC):
     def _vectors_of(self, missing: list[str]) -> dict[str, Vector]:
         """One page at a time, leaving out what is found: a text that stands in 10,000 documents is read once."""
         found: dict[str, Vector] = {}
+        offset: str | None = None
         while missing:
             having = (Condition("text_hash", any_of=tuple(missing)),)
-            page = list(islice(self._scroll(having, ("text_hash",), with_vectors=True), BATCH_POINTS))
-            found |= {point.payload["text_hash"]: point.dense for point in page if point.dense is not None}
-            if len(page) < BATCH_POINTS:
+            page, offset = self._page(having, ("text_hash",), offset, with_vectors=True)
+            usable = (point for point in page if point.dense is not None and _are_units(point.dense[np.newaxis]))
+            found |= {point.payload["text_hash"]: point.dense for point in usable if point.dense is not None}
+            if offset is None:
                 break
             missing = [text_hash for text_hash in missing if text_hash not in found]
         return found
@@ -435,11 +436,16 @@ def _check_vectors(document: DocumentWrite, dimension: int) -> None:
     shape = (len(document.chunks), dimension)
     if document.dense.shape != shape or len(document.sparse) != len(document.chunks):
         raise ValueError(f"vectors of shape {document.dense.shape} were given where {shape} was expected")
-    lengths = np.linalg.norm(document.dense, axis=1)
-    if not np.all(np.abs(lengths - 1.0) < _UNIT_TOLERANCE):  # also false for NaN and infinity
+    if not _are_units(document.dense):
         raise ValueError("a vector is not finite or not of unit length")
     if not all(math.isfinite(value) for sparse in document.sparse for value in sparse.values):
         raise ValueError("a sparse vector is not finite")
+
+
+def _are_units(rows: Vector) -> bool:
+    """Whether each row is finite and of unit length: a damaged index may hold others."""
+    lengths = np.linalg.norm(rows, axis=1)
+    return bool(np.all(np.abs(lengths - 1.0) < _UNIT_TOLERANCE))  # also false for NaN and infinity
 
 
 def document_points(document: DocumentWrite) -> Iterator[Point]:

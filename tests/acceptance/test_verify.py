@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiny_model import make_tiny_model
 
 from headwater.document import document_id, point_id, text_hash
 from headwater.index import Sparse
+from headwater.state import Layout, Lock
 
 Make = Callable[[Path, Path], Headwater]
 NAMES = [f"docs/{letter}.md" for letter in "abcdefghijklmnopqrstuv"]
@@ -160,6 +162,7 @@ def test_all_damage_is_named_and_repaired_and_nothing_else_is_touched(indexed: H
     assert re.search(r"orphan +docs/s.md  \d points of a document that is not in the folder", shown.stdout)
     assert "'headwater verify --repair' puts it right" in shown.stdout
     # And a repair leads to the index that a fresh run makes
+    (indexed.state / "verify-999999999-left").mkdir()  # of a process that was killed
     repaired = verify(indexed, "--repair", status=0)
     assert named(repaired["repaired"]) == planted
     assert verify(indexed, status=0)["ok"] is True
@@ -174,12 +177,11 @@ def test_all_damage_is_named_and_repaired_and_nothing_else_is_touched(indexed: H
 def test_a_running_service_is_verified_and_repaired_through_its_api(indexed: Headwater, make_headwater: Make) -> None:
     # Given damage that the counts at the start of a worker do not show
     with damage(indexed.state) as shard:
-        ghost = plant_ghost(shard)
+        plant_ghost(shard)
         shard.put(shard.chunk("docs/d.md", 0), text="old words")
         shard.put(shard.chunk("docs/e.md", 1), identity=str(uuid.uuid4()))
         shard.not_a_number(shard.chunk("docs/g.md", 0))
         shard.remove(shard.chunk("docs/a.md", 1))
-    assert ghost is None
     before = seqs(indexed.state)
     indexed.up()
     edit_ledger(indexed.state, "UPDATE documents SET content_hash = 'no' WHERE path = ?", b"docs/n.md")
@@ -201,34 +203,27 @@ def test_a_running_service_is_verified_and_repaired_through_its_api(indexed: Hea
     assert_as_fresh(indexed, make_headwater)
 
 
+def keep_editing(folder: Path, stop: threading.Event) -> None:
+    """Two documents that change for ever, and some that come and go."""
+    number = 0
+    while not stop.wait(0.3):
+        number += 1
+        for name in ("docs/a.md", "docs/b.md"):
+            (folder / name).write_text(f"# Edit {number}\n\nText of edit {number}.\n")
+        (folder / f"docs/fleeting-{number % 5}.md").write_text(f"Fleeting {number}.\n")
+        (folder / f"docs/fleeting-{(number + 2) % 5}.md").unlink(missing_ok=True)
+
+
 @pytest.mark.timeout(300)
 def test_documents_that_change_all_the_time_are_not_accused(indexed: Headwater) -> None:
     indexed.up()
-    stop = False
-
-    def edit() -> Iterator[None]:
-        number = 0
-        while not stop:
-            number += 1
-            for name in ("docs/a.md", "docs/b.md"):
-                (indexed.folder / name).write_text(f"# Edit {number}\n\nText of edit {number}.\n")
-            (indexed.folder / f"docs/fleeting-{number % 5}.md").write_text(f"Fleeting {number}.\n")
-            (indexed.folder / f"docs/fleeting-{(number + 2) % 5}.md").unlink(missing_ok=True)
-            yield
-
-    import threading
-    import time
-
-    def run() -> None:
-        for _ in edit():
-            time.sleep(0.3)
-
-    writer = threading.Thread(target=run)
+    stop = threading.Event()
+    writer = threading.Thread(target=keep_editing, args=(indexed.folder, stop))
     writer.start()
     try:
         done = indexed.run("verify", "--json", check=False)
     finally:
-        stop = True
+        stop.set()
         writer.join()
     found = json.loads(done.stdout)
     assert found["findings"] == []
@@ -252,6 +247,15 @@ def test_what_cannot_be_verified_is_said_in_one_sentence(
     assert "was made with another model, chunk_tokens" in other.stderr
     assert len(other.stderr.splitlines()) == 1
     del indexed.environment["HEADWATER_CHUNK_TOKENS"]
+    lock = Lock(Layout(indexed.state), "repair").acquire()
+    second = indexed.run("verify", "--repair", check=False)
+    lock.release()
+    assert second.returncode == 78
+    assert second.stderr.startswith("headwater: another 'headwater verify --repair' works on ")
+    del indexed.environment["HEADWATER_MODEL"]
+    model = indexed.run("verify", check=False)
+    assert model.returncode == 78
+    assert re.match("headwater: the index .* was made with the model model@", model.stderr)
     indexed.folder.rename(tmp_path / "elsewhere")
     gone = indexed.run("verify", check=False)
     assert gone.returncode == 78

@@ -296,6 +296,18 @@ def test_a_rare_text_is_found_beside_one_that_stands_in_600_documents(index: Vec
     np.testing.assert_allclose(found[text_hash("licence")], vector("licence"), atol=1e-6)
 
 
+def test_a_damaged_vector_is_not_used_again(index: VectorIndex) -> None:
+    """Written past all checks, as a broken disk might leave it: more than one page of them, then a good one."""
+    assert isinstance(index, QdrantIndex)
+    index.apply(version("a", 1, ["one"]))
+    [good] = [point for point in index.scan(with_vectors=True) if "text" in point.payload]
+    bad = [replace(good, id=point_id("bad", n), dense=np.zeros(DIMENSION, np.float32)) for n in range(300)]
+    index._upsert(bad, 1)
+    np.testing.assert_allclose(index.vectors([text_hash("one")])[text_hash("one")], vector("one"), atol=1e-6)
+    index.discard([SeenPoint(good.id, 1)])
+    assert index.vectors([text_hash("one")]) == {}
+
+
 # -- fencing ----------------------------------------------------------------------------------------------
 
 

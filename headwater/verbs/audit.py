@@ -258,6 +258,7 @@ class Audit:
 
     def _look_again(self) -> None:
         """What is wrong twice with the same versions of file and row is wrong; what has changed is on its way."""
+        self.scanner.rules.forget()
         for _ in range(_LOOKS):
             waited = False
             for path, version in self.scratch.suspects():

@@ -34,7 +34,7 @@ def verify(
     layout = find_layout(settings)
     if not layout.ledger.exists():
         raise PermanentError(f"nothing is indexed yet in {layout.root}: run 'headwater up FOLDER' first")
-    settings = _with_folder(settings, layout)
+    settings = _with_folder(settings, layout.create())
     from headwater.verbs.report import make_bar
     from headwater.verbs.verifying import Verifying
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from headwater.embedder import Embedder, load_embedder
-from headwater.errors import IndexMismatch, IndexUnavailable
+from headwater.errors import DiskFull, IndexMismatch, IndexUnavailable
 from headwater.index import BATCH_POINTS, SeenPoint, open_index
 from headwater.points import LocalPoints, NoPoints, Points, RemotePoints
 from headwater.query import running_service
@@ -28,7 +29,7 @@ from headwater.verbs.rereading import Rereader
 from headwater.verbs.scratch import Scratch
 from headwater.verification import PointCheck
 
-__all__ = ["Verifying"]
+__all__ = ["Verifying", "scratch_directory"]
 
 #: prefix of scratch directories in the state directory; the pid of their process follows
 _SCRATCH = "verify-"
@@ -49,7 +50,7 @@ class Verifying:
 
     def run(self, *, repair: bool) -> int:
         """Verify; if asked to, put right what is wrong and verify once more. Returns the exit status."""
-        with _scratch_directory(self.layout) as directory:
+        with scratch_directory(self.layout) as directory:
             with self._opened(broken_is_empty=repair) as opened:
                 found = self._audit(opened, directory)
                 if not repair or found.ok:
@@ -57,7 +58,7 @@ class Verifying:
                 repaired = self._repair(opened, found)
             if not opened.live:
                 self._run_once()
-            with _scratch_directory(self.layout) as anew, self._opened() as opened:
+            with scratch_directory(self.layout) as anew, self._opened() as opened:
                 return self._print(replace(self._audit(opened, anew), repaired=repaired))
 
     def _print(self, report: Report) -> int:
@@ -243,14 +244,23 @@ def _discard(points: Points, scratch: Scratch) -> int:
 
 
 @contextlib.contextmanager
-def _scratch_directory(layout: Layout) -> Iterator[Path]:
+def scratch_directory(layout: Layout) -> Iterator[Path]:
     """A directory of our own in the state directory; those of processes that were killed go with it."""
     for left in layout.root.glob(f"{_SCRATCH}*"):
         pid = left.name.removeprefix(_SCRATCH).partition("-")[0]
         if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
             shutil.rmtree(left, ignore_errors=True)
-    directory = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=layout.root))
+    try:
+        directory = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=layout.root))
+    except OSError as error:
+        raise _no_scratch(layout, error) from None
     try:
         yield directory
+    except sqlite3.Error as error:  # those of the ledger have a type of ours
+        raise _no_scratch(layout, error) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _no_scratch(layout: Layout, error: Exception) -> DiskFull:
+    return DiskFull(f"the comparison cannot keep its notes in {layout.root} ({error}): free some space there")

@@ -5,6 +5,8 @@
     │   ├── BrokerUnavailable     no answer from Redis / Valkey
     │   ├── IndexUnavailable      no answer from Qdrant, or the embedded shard is held by another process
     │   ├── DiskFull              too little free space to write safely
+    │   ├── SandboxUnavailable    no extraction child can be started
+    │   ├── ModelStalled          the embedding model gave no answer in time: the worker starts anew
     │   └── ServiceUnavailable    the running service did not answer
     └── PermanentError            the same call will fail again until a person changes something
         ├── SettingsError         a setting has a value that is not allowed
@@ -28,9 +30,11 @@ __all__ = [
     "IndexUnavailable",
     "MessageError",
     "ModelError",
+    "ModelStalled",
     "PermanentError",
     "QueryError",
     "RetryableError",
+    "SandboxUnavailable",
     "ServiceUnavailable",
     "SettingsError",
 ]
@@ -67,6 +71,14 @@ class DiskFull(RetryableError):
     """Too little free space to write safely."""
 
     exit_code = 74  # EX_IOERR
+
+
+class SandboxUnavailable(RetryableError):
+    """No extraction child can be started."""
+
+
+class ModelStalled(RetryableError):
+    """The embedding model gave no answer in time: the worker starts anew."""
 
 
 class ServiceUnavailable(RetryableError):

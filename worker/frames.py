@@ -6,28 +6,33 @@ import json
 import struct
 from typing import Any, BinaryIO
 
-__all__ = ["read_frame", "write_frame"]
+__all__ = ["SIZES", "encoded_frame", "read_frame", "write_frame"]
 
-_SIZES = struct.Struct("!II")
+#: bytes of the header and of the body
+SIZES = struct.Struct("!II")
 #: no honest frame is larger; a child that claims one is not believed
 _MOST_BYTES = 512 * 1024 * 1024
 
 
 def write_frame(stream: BinaryIO, header: dict[str, Any], body: bytes = b"") -> None:
     """Write one frame and flush. Raises OSError if the other side is gone."""
-    encoded = json.dumps(header).encode("ascii")
-    stream.write(_SIZES.pack(len(encoded), len(body)))
-    stream.write(encoded)
+    stream.write(encoded_frame(header, body))
     stream.write(body)
     stream.flush()
 
 
+def encoded_frame(header: dict[str, Any], body: bytes) -> bytes:
+    """All of a frame but its body."""
+    encoded = json.dumps(header).encode("ascii")
+    return SIZES.pack(len(encoded), len(body)) + encoded
+
+
 def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     """Read one frame; None at the end of the stream, in the middle of a frame too, and for a frame too large."""
-    sizes = stream.read(_SIZES.size)
-    if len(sizes) < _SIZES.size:
+    sizes = stream.read(SIZES.size)
+    if len(sizes) < SIZES.size:
         return None
-    header_size, body_size = _SIZES.unpack(sizes)
+    header_size, body_size = SIZES.unpack(sizes)
     if header_size + body_size > _MOST_BYTES:
         return None
     header, body = stream.read(header_size), stream.read(body_size)

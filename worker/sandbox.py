@@ -1,12 +1,11 @@
 """The extraction child: ``python -m worker.sandbox``. Hostile bytes come in, text and chunks go out.
 
-It has no network (where the kernel lets it leave), an address-space and a CPU limit, no core dumps, a home of its
-own, and an alarm per document that ends it even if its parent is gone. Its death is its parent's to explain.
+It is confined (see ``confinement``) before a document comes, has a home of its own, a CPU limit and an alarm per
+document that ends it even if its parent is gone. Its death is its parent's to explain.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -14,18 +13,19 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from worker.chunk import chunk
+from worker.confinement import confine
 from worker.frames import read_frame, write_frame
 from worker.tokens import ModelTokenizer
 
-_CLONE_NEWUSER = 0x10000000
-_CLONE_NEWNET = 0x40000000
-_MOST_FILES = 64
 #: characters of a reason
 _MOST_REASON = 300
-_MOST_FILE_BYTES = 64 * 1024 * 1024
+_NO_MEMORY = "the extraction needs more memory than it is allowed"
+#: no honest document has more: 20 million characters make 25,000 chunks of the usual size
+_MOST_CHUNKS = 100_000
 
 
 def main() -> None:
@@ -35,12 +35,20 @@ def main() -> None:
     if first is None:
         return
     setup, tokenizer_json = first
+    confine(int(setup["memory_bytes"]), Path.cwd())  # before the first thread: it would stay outside
     _die_with(os.getppid())
-    _confine(setup)
     server = _Server(ModelTokenizer(tokenizer_json.decode()), setup)
     write_frame(answers, {"ready": True})
     while (request := read_frame(requests)) is not None:
-        write_frame(answers, server.answer(*request))
+        _reply(answers, request[0].get("id"), server.answer(*request))
+
+
+def _reply(answers: BinaryIO, number: object, answer: dict[str, Any]) -> None:
+    """Send an answer with the number of its request. It is encoded as a whole before the first byte is written."""
+    try:
+        write_frame(answers, {"id": number, **answer})
+    except MemoryError:
+        write_frame(answers, {"id": number, "failed": _NO_MEMORY})
 
 
 def _claim_stdout() -> BinaryIO:
@@ -67,7 +75,7 @@ class _Server:
         except Refused as refusal:
             return {"refused": refusal.reason, "code": refusal.code}
         except MemoryError:
-            return {"failed": "the extraction needs more memory than it is allowed"}
+            return {"failed": _NO_MEMORY}
         except OSError as error:
             return {"failed": f"the extraction could not use its sandbox: {error}"}
         except Exception as error:  # whatever a document makes a reader do is that document's outcome
@@ -88,35 +96,19 @@ class _Server:
             pages=found.pages,
             own_lines=found.own_lines,
         )
+        partial = found.partial
+        if len(chunks) > _MOST_CHUNKS:
+            partial = f"only the first {_MOST_CHUNKS} chunks are indexed"
         return {
-            "chunks": [asdict(piece) for piece in chunks],
+            "chunks": [asdict(piece) for piece in chunks[:_MOST_CHUNKS]],
             "kind": found.kind,
             "title": found.title,
             "metadata": dict(found.metadata),
-            "partial": found.partial,
+            "partial": partial,
         }
 
 
-# -- confinement ----------------------------------------------------------------------------------------------
-
-
-def _confine(setup: dict[str, Any]) -> None:
-    memory = int(setup["memory_bytes"])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_FILE_BYTES, _MOST_FILE_BYTES))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which drains
-    _leave_network()
-
-
-def _leave_network() -> None:
-    """A network namespace of its own, where unprivileged namespaces are allowed; without it, nothing is lost
-    but a second wall: the extraction libraries are told to stay off the network."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNET) != 0:
-        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+# -- limits of one document ----------------------------------------------------------------------------------
 
 
 def _limit_cpu(seconds: float) -> None:

@@ -6,21 +6,23 @@ import contextlib
 import logging
 import os
 import queue
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
+from headwater.errors import SandboxUnavailable
 from headwater.failpoints import reach
-from headwater.index import Chunk
-from worker.frames import read_frame, write_frame
+from worker.answers import Answer, Extraction, Failure, Refusal, understand
+from worker.exchange import Ended, Exchange, Garbled, Late
+from worker.homes import Home, TooMuchWritten
 
 __all__ = ["Extraction", "ExtractionFailed", "ExtractionRefused", "SandboxPool"]
 
@@ -36,6 +38,8 @@ _SIGNALS = {
     signal.SIGSEGV: "crashed (segmentation fault)",
     signal.SIGABRT: "crashed (abort)",
     signal.SIGBUS: "crashed (bus error)",
+    signal.SIGSYS: "made a system call of another machine",
+    signal.SIGXFSZ: "wrote a larger file than it is allowed",
 }
 
 
@@ -48,17 +52,6 @@ class ExtractionFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Extraction:
-    """What a child read in a document."""
-
-    chunks: tuple[Chunk, ...]
-    kind: str
-    title: str | None
-    metadata: Mapping[str, object]
-    partial: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Setup:
     tokenizer_json: str
     max_tokens: int
@@ -67,27 +60,49 @@ class _Setup:
 
 
 class _Child:
-    """One process. Any error on its pipe ends it; the pool then starts another."""
+    """One process. Any error on its pipes ends it; the pool then starts another."""
 
     def __init__(self, setup: _Setup, home: Path) -> None:
+        """Raises SandboxUnavailable: no document is to blame for a child that does not start."""
         self._timeout_s = setup.timeout_s
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(mode=0o700, parents=True)
-        self._process = subprocess.Popen(
+        self._home = Home(home)
+        self._numbers = count()
+        self._spent = False
+        try:
+            self._home.make()
+            self._process = self._start()
+        except OSError as error:
+            raise SandboxUnavailable(f"an extraction child cannot start ({error}): free some memory or disk") from error
+        self._exchange = Exchange(self._stdin.fileno(), self._stdout.fileno(), self._check_home)
+        try:
+            self._greet(setup)
+        except (Late, Ended, Garbled, TooMuchWritten) as error:
+            self.bury()
+            raise SandboxUnavailable("an extraction child does not start: see the worker's log") from error
+        except BaseException:
+            self.bury()
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "worker.sandbox"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**_environment(), "TMPDIR": str(home), "HOME": str(home)},
-            cwd=home,
-            start_new_session=True,
+            env={**_environment(), "TMPDIR": str(self._home.path), "HOME": str(self._home.path)},
+            cwd=self._home.path,
+            start_new_session=True,  # it and all that it may start are killed as one group
+            bufsize=0,
         )
+
+    def _greet(self, setup: _Setup) -> None:
         header = {
             "max_tokens": setup.max_tokens,
             "timeout_s": setup.timeout_s,
             "memory_bytes": setup.memory_bytes,
         }
-        write_frame(self._stdin, header, setup.tokenizer_json.encode())
-        self._read(_START_TIMEOUT_S)
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        self._exchange.send(header, setup.tokenizer_json.encode(), deadline)
+        self._exchange.receive(deadline)
 
     @property
     def _stdin(self) -> BinaryIO:
@@ -97,41 +112,73 @@ class _Child:
     def _stdout(self) -> BinaryIO:
         return cast(BinaryIO, self._process.stdout)
 
-    def ask(self, name: str, data: bytes) -> dict[str, Any]:
-        """Raises ExtractionFailed, and the child is then dead."""
-        try:
-            write_frame(self._stdin, {"name": name}, data)
-        except OSError:
-            raise ExtractionFailed(self._obituary()) from None
-        reach("sandbox:asked")
-        return self._read(self._timeout_s + _GRACE_S)
+    def idle(self) -> bool:
+        """Whether it waits for a document: it may have died since the last, or still be talking about it."""
+        return not self._spent and self._exchange.silent()
 
-    def _read(self, timeout_s: float) -> dict[str, Any]:
-        ready, _, _ = select.select([self._stdout], [], [], timeout_s)
-        if not ready:
-            self.kill()
-            raise ExtractionFailed(f"the extraction took longer than {self._timeout_s:.0f} s")
-        frame = read_frame(self._stdout)
-        if frame is None:
-            raise ExtractionFailed(self._obituary())
-        return frame[0]
+    def ask(self, name: str, data: bytes) -> Answer:
+        """What came of a document. Raises _Dead, and the child then is of no use."""
+        number = next(self._numbers)
+        deadline = time.monotonic() + self._timeout_s + _GRACE_S
+        try:
+            self._exchange.send({"name": name, "id": number}, data, deadline)
+            reach("sandbox:asked")
+            answer = understand(self._exchange.receive(deadline), number)
+        except Late:
+            raise _Dead(f"the extraction took longer than {self._timeout_s:.0f} s") from None
+        except Ended:
+            raise _Dead(self._obituary()) from None
+        except TooMuchWritten:
+            raise _Dead("the extraction wrote more to the disk than it is allowed") from None
+        except Garbled as error:
+            raise _Dead(f"the extraction gave no proper answer: {error}") from None
+        self._tidy()
+        return answer
+
+    def _check_home(self) -> None:
+        self._home.check(self._process.pid)
+
+    def _tidy(self) -> None:
+        try:
+            self._home.tidy()
+        except OSError as error:
+            log.warning("the home of an extraction child could not be emptied, so it ends: %s", error)
+            self._spent = True
 
     def _obituary(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=_GRACE_S)
-        code = self._process.returncode
+        """Why it closed its pipes: it has ended, or will be."""
+        code = self._exit_code(time.monotonic() + _GRACE_S)
         if code is None or code >= 0:
-            self.kill()
             return f"the extraction ended by itself (status {code})"
         return f"the extraction {_SIGNALS.get(signal.Signals(-code), f'died by signal {-code}')}"
 
+    def _exit_code(self, deadline: float) -> int | None:
+        """Its exit code (a signal's is negative), without letting go of its process id."""
+        while time.monotonic() < deadline:
+            found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is not None:
+                return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            time.sleep(0.01)
+        return None
+
     def kill(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        """Kill it and whatever it has started, from any thread; who holds it then finds it dead."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def bury(self) -> None:
+        """Leave nothing of it. The group is killed first: waiting lets go of its number."""
+        self.kill()
+        self._process.wait()
         for pipe in (self._stdin, self._stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
+        self._home.remove()
+
+
+class _Dead(ExtractionFailed):
+    """A failure after which the child cannot be used."""
 
 
 def _environment() -> dict[str, str]:
@@ -168,26 +215,33 @@ class SandboxPool:
         self._free: queue.LifoQueue[_Slot] = queue.LifoQueue()
         self._all: set[_Child] = set()
         self._lock = threading.Lock()
+        self._closed = False
         for number in range(size or os.cpu_count() or 1):
             self._free.put(_Slot(homes / str(number)))
 
     def extract(self, name: str, data: bytes) -> Extraction:
         """Text and chunks of a document. Blocks until a child is free.
 
-        Raises ExtractionRefused or ExtractionFailed with a reason for people.
+        Raises ExtractionRefused or ExtractionFailed with a reason for people, and SandboxUnavailable if no child
+        can be had.
         """
         with self._lent() as child:
             answer = child.ask(name, data)
-        if "refused" in answer:
-            raise ExtractionRefused(answer["refused"])
-        if "failed" in answer:
-            raise ExtractionFailed(answer["failed"])
-        return _extraction(answer)
+        match answer:
+            case Extraction():
+                return answer
+            case Refusal(reason):
+                raise ExtractionRefused(reason)
+            case Failure(reason):
+                raise ExtractionFailed(reason)
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[_Child]:
         slot = self._free.get()
         try:
+            if slot.child is not None and not slot.child.idle():
+                self._bury(slot.child)
+                slot.child = None
             slot.child = slot.child or self._start(slot.home)
             yield slot.child
         except BaseException:
@@ -203,24 +257,31 @@ class SandboxPool:
         child = _Child(self._setup, home)
         with self._lock:
             self._all.add(child)
+            if self._closed:
+                child.kill()
         log.info("an extraction child started in %.1f s", time.monotonic() - started)
         return child
 
     def _bury(self, child: _Child) -> None:
-        child.kill()
+        child.bury()
         with self._lock:
             self._all.discard(child)
 
     def close(self) -> None:
-        """End all children."""
+        """End all children; a thread that waits for one hears that it was killed."""
         with self._lock:
-            children = list(self._all)
-            self._all.clear()
-        for child in children:
-            child.kill()
+            self._closed = True
+            for child in self._all:
+                child.kill()
+        for slot in self._take_free():
+            if slot.child is not None:
+                self._bury(slot.child)
+            self._free.put(_Slot(slot.home))
         shutil.rmtree(self._homes, ignore_errors=True)
 
-
-def _extraction(answer: dict[str, Any]) -> Extraction:
-    pieces = (Chunk(**{**raw, "headings": tuple(raw["headings"])}) for raw in answer["chunks"])
-    return Extraction(tuple(pieces), answer["kind"], answer["title"], answer["metadata"], answer["partial"])
+    def _take_free(self) -> list[_Slot]:
+        taken: list[_Slot] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                taken.append(self._free.get_nowait())
+        return taken

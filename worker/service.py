@@ -22,7 +22,7 @@ def run_worker(settings: Settings, *, serve: bool, status: Callable[[], dict[str
     """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError."""
     runtime = Runtime(settings, status=status)
     app = make_app(settings)
-    register(app, runtime.parts)
+    register(app, runtime.parts, runtime.census)
     try:
         runtime.start(serve=serve)
         worker = app.Worker(

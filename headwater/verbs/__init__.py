@@ -1,2 +1,2 @@
-"""Verbs of the command line that have a module of their own. Like ``headwater.cli`` they know both producer and worker,
-and import them inside functions only."""
+"""The commands that look into one folder's state, one module per verb. Like cli.py they may use producer and worker,
+and like there only inside of functions."""

@@ -151,7 +151,7 @@ class Verifying:
         ledger = Ledger(self.layout.ledger)
         try:
             with ledger.transaction():
-                return ledger.want_again(scratch.again())
+                return ledger.want_as_seen(scratch.again())
         finally:
             ledger.close()
 

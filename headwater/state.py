@@ -102,13 +102,28 @@ class Layout:
 
     def read_token(self) -> str:
         """The secret that callers show who want to change state through the API; made on first use, mode 0600."""
+        if not (token := self._token()):
+            made = self.token.with_name(f"token.{os.getpid()}.tmp")
+            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(32))
+                file.flush()
+                os.fsync(file.fileno())  # a power cut must not leave an empty one, which everybody would know
+            if self.token.exists():
+                os.replace(made, self.token)
+            else:
+                with contextlib.suppress(FileExistsError):  # another process was first
+                    os.link(made, self.token)
+                made.unlink()
+            token = self._token()
+        return token
+
+    def _token(self) -> str:
+        """The token there is; empty if there is none."""
         try:
-            descriptor = os.open(self.token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return self.token.read_text("ascii").strip()
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(32))
-        return self.token.read_text("ascii")
+            return self.token.read_text("ascii").strip().strip("\0")
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
 
 
 def _is_utf8(path: Path) -> bool:

@@ -78,7 +78,12 @@ class SandboxUnavailable(RetryableError):
 
 
 class ModelStalled(RetryableError):
-    """The embedding model gave no answer in time: the worker starts anew."""
+    """The embedding model gave no answer in time: the worker starts anew. ``suspect``: for this text and others with
+    it; else this text was not even tried."""
+
+    def __init__(self, message: str, *, suspect: bool = False) -> None:
+        super().__init__(message)
+        self.suspect = suspect
 
 
 class ServiceUnavailable(RetryableError):

@@ -17,8 +17,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.batcher import Priority
 from headwater.document import content_hash, document_id, path_to_text
-from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, SandboxUnavailable
+from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, ModelStalled, SandboxUnavailable
 from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
 from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
@@ -33,8 +34,8 @@ Vector = NDArray[np.float32]
 #: new texts of one document that are embedded before they are written: what a crash can cost
 _SLICE = 256
 
-#: texts and lane -> unit vectors [n, dimension] and the number of texts that the model saw
-Embed = Callable[[Sequence[str], Lane], tuple[Vector, int]]
+#: texts and priority -> unit vectors [n, dimension] and the number of texts that the model saw
+Embed = Callable[[Sequence[str], Priority], tuple[Vector, int]]
 
 
 class Extractor(Protocol):
@@ -197,7 +198,14 @@ class Pipeline:
                 parts = [self._write_group([read], vectors, lane) for read in group]
                 return [outcome for outcomes, _ in parts for outcome in outcomes], sum(fresh for _, fresh in parts)
             log.warning("%s could not be embedded: %s", path_to_text(group[0].item.path), error)
-            return [self._failed(group[0].item, f"the text could not be embedded: {error}")], 0
+            return [self._not_embedded(group[0].item, error)], 0
+
+    def _not_embedded(self, item: Item, error: Exception) -> Outcome:
+        """A stalled model costs a try only if the text was in it. The last try is made alone: if it was not, by no
+        fault of its own, it is not the last."""
+        if isinstance(error, ModelStalled) and (not error.suspect or item.operation == "final"):
+            return _service_failure(item, error)
+        return self._failed(item, f"the text could not be embedded: {error}")
 
     def _fill_in(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> int:
         """Embed the missing texts; a long document's are written as they come, so that a crash costs few of them."""
@@ -205,7 +213,7 @@ class Pipeline:
         fresh = 0
         for first in range(0, len(missing), _SLICE):
             part = missing[first : first + _SLICE]
-            rows, embedded = self._embed([chunk.text for chunk in part], lane)
+            rows, embedded = self._embed([chunk.text for chunk in part], "alone" if _is_last(group[0]) else lane)
             if len(rows) != len(part):
                 raise ModelError(f"the model gave {len(rows)} vectors for {len(part)} texts")
             vectors.update(zip((chunk.text_hash for chunk in part), rows, strict=True))
@@ -290,12 +298,17 @@ def _missing(group: Sequence[_Read], vectors: dict[str, Vector]) -> list[Chunk]:
 
 
 def _groups(reads: Sequence[_Read], vectors: dict[str, Vector]) -> list[list[_Read]]:
-    """Short documents share embedding calls; a long one has its own."""
-    long: list[_Read] = []
+    """Short documents share embedding calls; a long one has its own, and so has one at its last try."""
+    own: list[_Read] = []
     short: list[_Read] = []
     for read in reads:
-        (long if len(_missing([read], vectors)) > _SLICE else short).append(read)
-    return [*([short] if short else []), *([read] for read in long)]
+        (own if _is_last(read) or len(_missing([read], vectors)) > _SLICE else short).append(read)
+    return [*([short] if short else []), *([read] for read in own)]
+
+
+def _is_last(read: _Read) -> bool:
+    """Whether this is the last of its tries: then no other text may be to blame, and none may suffer."""
+    return read.item.operation == "final"
 
 
 def _rfc3339(mtime_ns: int) -> str:

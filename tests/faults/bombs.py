@@ -215,7 +215,10 @@ ENTITIES: Mapping[str, tuple[str, Callable[[str], bytes]]] = {
     "odt": ("a.odt", _odt),
     "template": ("a.docx", _remote_template),
     "html": ("a.html", _svg_html),
-    "svg": ("a.svg", lambda url: f'{_entity(url)}<svg xmlns="http://www.w3.org/2000/svg"><text>&e;</text></svg>'.encode()),  # noqa: E501
+    "svg": (
+        "a.svg",
+        lambda url: f'{_entity(url)}<svg xmlns="http://www.w3.org/2000/svg"><text>&e;</text></svg>'.encode(),
+    ),
     "xinclude": (
         "a.xml",
         lambda url: f'<x xmlns:i="http://www.w3.org/2001/XInclude"><i:include href="{url}" parse="text"/></x>'.encode(),

@@ -16,6 +16,7 @@ import random
 import re
 import shutil
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -155,7 +156,9 @@ def mutation_runs(count: int, seed: int) -> Iterator[Run]:
         data, other = made, MAKERS[chance.choice(_FORMATS)](words)
         if real[form] and chance.random() < 0.75:
             data, other = chance.choice(real[form]).read_bytes(), chance.choice(real[form]).read_bytes()
-        yield Run(f"mutation: {form} {damage}", seed * 1_000_000 + number, f"a.{form}", mutate(data, damage, other, chance))
+        yield Run(
+            f"mutation: {form} {damage}", seed * 1_000_000 + number, f"a.{form}", mutate(data, damage, other, chance)
+        )
 
 
 def bomb_runs(names: Iterable[str], seed: int) -> Iterator[Run]:
@@ -390,11 +393,18 @@ def _check_pipeline(service: Headwater, good: dict[str, str], harms: Sequence[st
         if texts.get(name) != [words]:
             verdict.blame(f"{name} is in the index as {texts.get(name)}")
     ends = [verb for verb in harms if HARMS[verb].startswith(r"failed")]
-    failed = {document["path"]: document["reason"] for document in service.status()["problems"]}
+    failed = _failed(service)
     for number, verb in enumerate(harms):
         path = f"bad-{number}.md"
         if verb in ends and (path in texts or not failed.get(path)):
             verdict.blame(f"{path} ({verb}) did not end as failed: {texts.get(path)}, {failed.get(path)}")
+
+
+def _failed(service: Headwater) -> dict[str, str]:
+    """Path and reason of each document that the ledger holds as failed."""
+    with contextlib.closing(sqlite3.connect(service.state / "ledger.db")) as ledger:
+        rows = ledger.execute("SELECT path, reason FROM documents WHERE state = 'failed'").fetchall()
+    return {os.fsdecode(path): reason for path, reason in rows}
 
 
 # -- all of it ----------------------------------------------------------------------------------------------------

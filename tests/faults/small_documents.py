@@ -60,7 +60,10 @@ def pptx(words: str, prolog: str = "") -> bytes:
     p, a = f"{_OFFICE}/presentationml/2006/main", f"{_OFFICE}/drawingml/2006/main"
     r = f"{_OFFICE}/officeDocument/2006/relationships"
     lines = "".join(f"<a:p><a:r><a:t>{line}</a:t></a:r></a:p>" for line in words.split("\n"))
-    kinds = (("ppt/presentation.xml", "presentationml.presentation.main"), ("ppt/slides/slide1.xml", "presentationml.slide"))
+    kinds = (
+        ("ppt/presentation.xml", "presentationml.presentation.main"),
+        ("ppt/slides/slide1.xml", "presentationml.slide"),
+    )
     return zipped(
         {
             "[Content_Types].xml": _TYPES % "".join(_OVERRIDE % kind for kind in kinds),

@@ -234,3 +234,38 @@ def arm():
 
 if "worker.sandbox" in sys.orig_argv:
     arm()
+
+
+# -- a model that misbehaves at marked texts ------------------------------------------------------------------
+
+
+def spoilt(model):
+    """The real model, but for texts that hold a mark."""
+    import numpy as np
+
+    real = model.encode
+
+    def encode(texts, **options):
+        if any("MODELHANGS" in text for text in texts):
+            time.sleep(3600)
+        vectors = real(texts, **options)
+        if any("MODELGIVESFEW" in text for text in texts):
+            return vectors[:-1]
+        if any("MODELGIVESNAN" in text for text in texts):
+            vectors = np.array(vectors)
+            vectors[[number for number, text in enumerate(texts) if "MODELGIVESNAN" in text]] = np.nan
+        return vectors
+
+    model.encode = encode
+    return model
+
+
+def arm_model():
+    import headwater.embedder
+
+    load = headwater.embedder._load
+    headwater.embedder._load = lambda settings: spoilt(load(settings))
+
+
+if "headwater" in sys.orig_argv and "work" in sys.orig_argv:
+    arm_model()

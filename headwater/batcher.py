@@ -6,7 +6,7 @@ budget allows. The same text is embedded once, however many callers wait for it.
 last, share a batch with nobody: what a model makes of one is then its own doing.
 
 A pass of the model that gives no answer in time cannot be ended from within the process. Then nobody waits any more:
-the callers hear whether their text was in that pass, and ``on_stall`` is called, for this process has to end.
+the callers hear which texts were in that pass, and ``on_stall`` is called, for this process has to end.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class Batcher:
         self._timeout_s = timeout_s
         self._on_stall = on_stall
         self._passes: dict[str, _Pass] = {}
-        #: what the callers of texts hear that the model did not answer for; the model is not asked any more
-        self._stalled: dict[_Key, ModelError | ModelStalled] = {}
+        #: the model has hung, and is not asked any more
+        self._stalled = False
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._run, name=f"batcher-{number}", daemon=True)
@@ -154,9 +154,9 @@ class Batcher:
     ) -> tuple[Vector, int]:
         """Unit vectors of shape [len(texts), dimension], and how many texts had to be embedded for this call.
 
-        Blocks until they are there. Raises what the model raised, for the callers of that batch only: ModelError too
-        if it gave no answer for this text alone, ModelStalled if it gave none for others or for several. ``lengths``
-        are those of ``Embedder.lengths``, if the caller has them.
+        Blocks until they are there. Raises what the model raised, for the callers of that batch only, and ModelStalled
+        if it gives no answer, for these texts or any others. ``lengths`` are those of ``Embedder.lengths``, if the
+        caller has them.
         """
         kind: Kind = "query" if priority == "query" else "document"
         lengths = lengths or self._embedder.lengths(texts, kind)
@@ -212,16 +212,13 @@ class Batcher:
         return None
 
     def _after_stall(self, key: _Key) -> Future[Vector]:
-        """A vector that is known still, or what became of the text."""
+        """A vector that is known still, or nothing."""
         future: Future[Vector] = Future()
         if (vector := self._recent.get(key)) is not None:
             future.set_result(vector)
         else:
-            future.set_exception(self._stalled.get(key) or self._not_asked())
+            future.set_exception(_not_asked())
         return future
-
-    def _not_asked(self) -> ModelStalled:
-        return ModelStalled("the model gave no answer for other texts: the worker starts anew")
 
     # -- the threads that run the model ----------------------------------------------------------------------
 
@@ -314,19 +311,25 @@ class Batcher:
 
     def _give_up(self, late: _Pass) -> None:
         """Nobody waits for this pass any more, nor for those that it keeps from the model."""
-        alone = len(late.current) == 1
-        said = f"the model gave no answer within {self._timeout_s:g} s"
+        self._stalled = True
+        said = f"the model gave no answer within {self._timeout_s:g} s (HEADWATER_EMBED_TIMEOUT_S)"
+        suspects = ModelStalled(said, frozenset(wanted.key.text for wanted in late.current))
         for wanted in late.current:
-            self._stalled[wanted.key] = ModelError(said) if alone else ModelStalled(said, suspect=True)
+            if not wanted.future.done():
+                wanted.future.set_exception(suspects)
         waiting = [wanted for lane in self._lanes.values() for wanted in lane.clear()]
         for wanted in [*late.batch, *waiting]:
             if not wanted.future.done():
-                wanted.future.set_exception(self._stalled.get(wanted.key) or self._not_asked())
+                wanted.future.set_exception(_not_asked())
+
+
+def _not_asked() -> ModelStalled:
+    return ModelStalled("the model gave no answer for other texts: the worker starts anew")
 
 
 def _results(futures: Sequence[Future[Vector]]) -> list[Vector]:
-    """All results. Of several errors, one that is this text's own goes before one that only kept it waiting."""
+    """All results. Of several errors, one that names texts goes before one that only kept a text waiting."""
     errors = [error for future in futures if (error := future.exception()) is not None]
     if errors:
-        raise min(errors, key=lambda error: isinstance(error, ModelStalled) and not error.suspect)
+        raise min(errors, key=lambda error: isinstance(error, ModelStalled) and not error.texts)
     return [future.result() for future in futures]

@@ -78,12 +78,12 @@ class SandboxUnavailable(RetryableError):
 
 
 class ModelStalled(RetryableError):
-    """The embedding model gave no answer in time: the worker starts anew. ``suspect``: for this text and others with
-    it; else this text was not even tried."""
+    """The embedding model gave no answer in time: the worker starts anew. ``texts`` are those that it had at the time;
+    one of them may be the cause."""
 
-    def __init__(self, message: str, *, suspect: bool = False) -> None:
+    def __init__(self, message: str, texts: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
-        self.suspect = suspect
+        self.texts = texts
 
 
 class ServiceUnavailable(RetryableError):

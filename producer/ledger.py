@@ -301,7 +301,8 @@ class Ledger:
         row = self._db.execute("SELECT wanted_seq, attempts FROM documents WHERE path = ?", (outcome.path,)).fetchone()
         if row is None or row[0] != outcome.seq or outcome.state in ("changed", "superseded", "vanished"):
             return False
-        if outcome.state == "failed" and outcome.retryable and (outcome.service or row[1] + 1 < attempts):
+        again = outcome.service or outcome.shared or row[1] + 1 < attempts
+        if outcome.state == "failed" and outcome.retryable and again:
             self._try_later(outcome, row[1])
             return False
         self._settle(outcome)

@@ -193,19 +193,22 @@ class Pipeline:
             return [self._write_one(read, vectors) for read in group], fresh
         except (IndexUnavailable, DiskFull):
             raise
+        except ModelStalled as stalled:
+            log.warning("%d documents are not embedded: %s", len(group), stalled)
+            return [self._suspected(read, stalled) for read in group], 0
         except Exception as error:  # whatever a text makes a model do is its document's outcome, and nobody else's
             if len(group) > 1:
                 parts = [self._write_group([read], vectors, lane) for read in group]
                 return [outcome for outcomes, _ in parts for outcome in outcomes], sum(fresh for _, fresh in parts)
             log.warning("%s could not be embedded: %s", path_to_text(group[0].item.path), error)
-            return [self._not_embedded(group[0].item, error)], 0
+            return [self._failed(group[0].item, f"the text could not be embedded: {error}")], 0
 
-    def _not_embedded(self, item: Item, error: Exception) -> Outcome:
-        """A stalled model costs a try only if the text was in it. The last try is made alone: if it was not, by no
-        fault of its own, it is not the last."""
-        if isinstance(error, ModelStalled) and (not error.suspect or item.operation == "final"):
-            return _service_failure(item, error)
-        return self._failed(item, f"the text could not be embedded: {error}")
+    def _suspected(self, read: _Read, stalled: ModelStalled) -> Outcome:
+        """A stalled model costs a document a try if its text was in the model; its last, if no other text was."""
+        if not any(chunk.text in stalled.texts for chunk in read.extraction.chunks):
+            return _service_failure(read.item, stalled)
+        outcome = self._failed(read.item, f"the text could not be embedded: {stalled}")
+        return replace(outcome, shared=len(stalled.texts) > 1)
 
     def _fill_in(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> int:
         """Embed the missing texts; a long document's are written as they come, so that a crash costs few of them."""

@@ -65,7 +65,6 @@ class Runtime:
         if serve:
             self._serve(index)
         embedder = load_embedder(settings)
-        manifest = index.ensure_schema(embedder.name, embedder.dimension)
         batcher = Batcher(
             embedder,
             settings.batch_tokens,
@@ -75,6 +74,7 @@ class Runtime:
         )
         self._closers.append(batcher.close)
         _try_out(batcher, settings)
+        manifest = index.ensure_schema(embedder.name, embedder.dimension)
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query))
@@ -162,11 +162,11 @@ class Runtime:
 
 
 def _try_out(batcher: Batcher, settings: Settings) -> None:
-    """One text before the first document, so that no document pays for a model that never works. Raises ModelError."""
+    """One text before the index is made and the first document comes: none of them pays for a model that never works.
+
+    Raises ModelError.
+    """
     try:
         batcher.embed(["a first text"], "query")
     except (ModelError, RetryableError) as error:
-        raise ModelError(
-            f"the model {settings.model!r} does not work for a first text, {error}: check its weights, the device and "
-            "HEADWATER_EMBED_TIMEOUT_S"
-        ) from error
+        raise ModelError(f"the model {settings.model!r} does not work: {error}") from error

@@ -191,7 +191,7 @@ def _words(chance: random.Random, number: int) -> str:
 
 
 def _ledger(service: Headwater, columns: str, where: str = "1") -> list[tuple[Any, ...]]:
-    with contextlib.closing(sqlite3.connect(service.state / "ledger.db")) as ledger:
+    with contextlib.closing(sqlite3.connect(service.state / "ledger.sqlite3")) as ledger:
         return ledger.execute(f"SELECT {columns} FROM documents WHERE {where}").fetchall()
 
 

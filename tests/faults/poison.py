@@ -39,7 +39,18 @@ from small_documents import MAKERS
 from headwater.settings import Settings
 from worker.sandboxes import ExtractionFailed, ExtractionRefused, SandboxPool
 
-__all__ = ["HARMS", "Run", "Verdict", "bomb_runs", "entity_runs", "harm_runs", "laboratory", "mutation_runs"]
+__all__ = [
+    "HARMS",
+    "Laboratory",
+    "Run",
+    "Verdict",
+    "bomb_runs",
+    "entity_runs",
+    "harm_runs",
+    "laboratory",
+    "mutation_runs",
+    "pipeline_run",
+]
 
 HOSTILE = _HERE / "hostile"
 #: beyond the time-out: the grace of the parent, and a busy machine
@@ -402,7 +413,7 @@ def _check_pipeline(service: Headwater, good: dict[str, str], harms: Sequence[st
 
 def _failed(service: Headwater) -> dict[str, str]:
     """Path and reason of each document that the ledger holds as failed."""
-    with contextlib.closing(sqlite3.connect(service.state / "ledger.db")) as ledger:
+    with contextlib.closing(sqlite3.connect(service.state / "ledger.sqlite3")) as ledger:
         rows = ledger.execute("SELECT path, reason FROM documents WHERE state = 'failed'").fetchall()
     return {os.fsdecode(path): reason for path, reason in rows}
 

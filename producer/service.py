@@ -319,6 +319,7 @@ class Producer:
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
         self._publisher.forget_all()
+        self._trouble_since = None  # that of an earlier worker may have ended with it
         self._greeted = True
         self._ledger.set_meta("worker_pid", hello.worker.rpartition(":")[2])
         documents, chunks = self._ledger.indexed()

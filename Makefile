@@ -1,12 +1,13 @@
-# Verbs: make run [FOLDER=...], make test, make check, make bench
+# Verbs: make run [FOLDER=...], make test, make check, make bench, make soak [MINUTES=60], make faults
 PYTHON ?= python3
 VENV ?= .venv
 FOLDER ?= docs
+MINUTES ?= 60
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench soak faults clean
 
 run: $(VENV)/.all
 	@$(BIN)/headwater up "$(FOLDER)"
@@ -21,6 +22,13 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench
+
+soak: $(VENV)/.test
+	$(BIN)/python tests/faults/run.py --soak $(MINUTES)
+
+faults: $(VENV)/.test
+	$(BIN)/python tests/faults/run.py
+	$(BIN)/python tests/faults/run.py --summary docs/reliability.md
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

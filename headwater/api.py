@@ -3,6 +3,8 @@
     POST /v1/search       {"text", "limit", "mode", "path_glob", "filters", "score_threshold"} -> {"hits": [...]}
     POST /v1/similar      {"path", "limit"} -> {"hits": [...]}
     POST /v1/similarity   {"a", "b"} -> {"similarity": number}
+    POST /v1/document     {"document_id"} -> {"record": {...} or null}, the model's name in it
+    POST /v1/known        {"text_hashes": [...]} -> {"known": [...]}, those whose vectors the index has
     POST /v1/flush        makes everything written durable; changes state, so it needs the token
     GET  /healthz /readyz /status
 
@@ -56,6 +58,8 @@ def make_api(
         Route("/v1/search", _posted(lambda body: _search(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similar", _posted(lambda body: _similar(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similarity", _posted(lambda body: _similarity(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/document", _posted(lambda body: _document(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/known", _posted(lambda body: _known(_ready(engine), body)), methods=["POST"]),
         Route("/v1/flush", _with_token(token, flush), methods=["POST"]),
         Route("/healthz", lambda request: JSONResponse({"ok": True})),
         Route("/readyz", lambda request: _readiness(engine)),
@@ -89,6 +93,22 @@ def _similar(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
 def _similarity(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
     _only(body, ("a", "b"))
     return {"similarity": engine.similarity(body.get("a", ""), body.get("b", ""))}
+
+
+def _document(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ("document_id",))
+    return {"record": engine.record(_texts([body.get("document_id")], "document_id")[0])}
+
+
+def _known(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ("text_hashes",))
+    return {"known": sorted(engine.known(_texts(body.get("text_hashes"), "text_hashes")))}
+
+
+def _texts(values: object, name: str) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) and value.isascii() for value in values):
+        raise QueryError(f"the request needs {name} in hexadecimal")
+    return values
 
 
 def _only(body: dict[str, Any], known: tuple[str, ...]) -> None:

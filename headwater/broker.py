@@ -93,9 +93,13 @@ def make_client(settings: Settings) -> redis.Redis:
 
 
 def reachable(settings: Settings) -> bool:
-    """Whether the broker answers now."""
+    """Whether the broker answers now. Raises BrokerUnavailable if it refuses us, which waiting will not mend."""
     try:
         return bool(_ping(make_client(settings)))
+    except redis.AuthenticationError as error:
+        raise BrokerUnavailable(
+            f"the broker {shown_url(broker_url(settings))} refuses us ({error}): correct the password in its URL"
+        ) from None
     except redis.RedisError:
         return False
 

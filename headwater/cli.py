@@ -20,6 +20,11 @@ from headwater import __version__
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, remember
+from headwater.verbs.accept_deletions import accept_deletions
+from headwater.verbs.failures import failures
+from headwater.verbs.options import AsJson, StateDir
+from headwater.verbs.plan import plan
+from headwater.verbs.why import why
 
 app = typer.Typer(
     help="Keeps a vector index in step with a folder of documents, and asks it.",
@@ -29,12 +34,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Shows the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-
-StateDir = Annotated[
-    Path | None,
-    typer.Option("--state-dir", help="Directory of ledger, broker and index (default: one per folder)."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def main() -> None:
@@ -212,6 +211,12 @@ def serve(
     ended = threading.Event()
     _on_signal(ended.set)
     serve_index(settings, lambda: _status(find_layout(settings)), on_url=print, ended=ended)
+
+
+app.command()(accept_deletions)
+app.command()(why)
+app.command()(plan)
+app.command()(failures)
 
 
 @config_app.command("show")

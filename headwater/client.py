@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -50,6 +50,15 @@ class RemoteEngine:
 
     def similarity(self, a: str, b: str) -> float:
         return float(self._post("/v1/similarity", {"a": a, "b": b})["similarity"])
+
+    def record(self, document_id: str) -> dict[str, Any] | None:
+        """As for LocalEngine."""
+        found: dict[str, Any] | None = self._post("/v1/document", {"document_id": document_id})["record"]
+        return found
+
+    def known(self, text_hashes: Sequence[str]) -> set[str]:
+        """As for LocalEngine."""
+        return set(self._post("/v1/known", {"text_hashes": list(text_hashes)})["known"])
 
     def close(self) -> None:
         self._http.close()

@@ -2,11 +2,13 @@
 
 Inert unless ``HEADWATER_FAILPOINTS`` is set when the process starts, to entries separated by semicolons:
 
-    NAME=ACTION[:NTH][@TOKEN]
+    NAME=ACTION[:NTH][@TOKEN][~MARK]
 
 ``ACTION`` is ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP), ``error`` (raises OSError, EIO) or ``sleep<seconds>``.
-``NTH`` fires at that pass only (default 1). With ``TOKEN``, a file, it fires only if it can delete that file, so once
-over all restarts. The one reader of the environment besides settings.py: a test arms it, never a person.
+``NTH`` fires at that pass only (default 1). With ``TOKEN``, a file, passes count only while it exists, a number in it
+goes before ``NTH``, and it fires only if it can delete it, so once over all restarts; a new file arms it again. With
+``MARK``, only passes whose subject (a path) contains it count. A name may have several entries. The one reader of the
+environment besides settings.py: a test arms it, never a person.
 """
 
 from __future__ import annotations
@@ -46,13 +48,13 @@ class _Failpoint:
     action: str
     nth: int
     token: str | None
+    mark: str
     passes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fire(self) -> None:
         with self.lock:
-            self.passes += 1
-            if self.passes != self.nth:
+            if not self._counts():
                 return
         if self.token is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -60,6 +62,12 @@ class _Failpoint:
                 self._act()
             return
         self._act()
+
+    def _counts(self) -> bool:
+        """Count a pass; whether it is the one."""
+        nth = self.nth if self.token is None else _number_in(self.token, self.nth)
+        self.passes = 0 if nth is None else self.passes + 1
+        return self.passes == nth
 
     def _act(self) -> None:
         if self.action == "kill":
@@ -72,22 +80,34 @@ class _Failpoint:
             time.sleep(float(self.action.removeprefix("sleep")))
 
 
-def _parse(text: str) -> dict[str, _Failpoint]:
-    armed = {}
+def _number_in(token: str, otherwise: int) -> int | None:
+    """The number in a token; None if there is no such file."""
+    try:
+        with open(token, encoding="ascii") as file:
+            return int(file.read().strip() or otherwise)
+    except FileNotFoundError:
+        return None
+
+
+def _parse(text: str) -> dict[str, list[_Failpoint]]:
+    armed: dict[str, list[_Failpoint]] = {}
     for entry in filter(None, text.split(";")):
         name, _, rest = entry.partition("=")
+        rest, _, mark = rest.partition("~")
         rest, _, token = rest.partition("@")
         action, _, nth = rest.partition(":")
         assert name in NAMES, f"no failpoint {name}"
         assert action in ("kill", "stop", "error") or action.startswith("sleep"), f"no action {action}"
-        armed[name] = _Failpoint(action, int(nth or 1), token or None)
+        armed.setdefault(name, []).append(_Failpoint(action, int(nth or 1), token or None, mark))
     return armed
 
 
 _ARMED = _parse(os.environ.get("HEADWATER_FAILPOINTS", ""))
 
 
-def reach(name: str) -> None:
-    """This place in the pipeline is reached."""
-    if _ARMED and (failpoint := _ARMED.get(name)) is not None:
-        failpoint.fire()
+def reach(name: str, subject: str = "") -> None:
+    """This place in the pipeline is reached, by this document if it is one."""
+    if _ARMED:
+        for failpoint in _ARMED.get(name, ()):
+            if failpoint.mark in subject:
+                failpoint.fire()

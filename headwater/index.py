@@ -11,7 +11,7 @@ import math
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -67,6 +67,11 @@ INDEXED_FIELDS: Mapping[str, str] = {
     "content_hash": "keyword",
     "modified_at": "datetime",
 }
+#: payload fields of a document's record
+RECORD_FIELDS = (
+    "path", "document_id", "content_hash", "seq", "title", "modified_at", "kind", "size", "chunks", "pipeline",
+    "partial", "metadata",
+)  # fmt: skip
 #: rank constant of reciprocal rank fusion (Cormack, Clarke, Buettcher 2009)
 RRF_K = 60
 #: candidates that each half of a hybrid search brings, at least
@@ -235,6 +240,10 @@ class VectorIndex(Protocol):
         """What is held of a document; None if nothing is."""
         ...
 
+    def record(self, document_id: str) -> Mapping[str, Any] | None:
+        """The payload of a document's record; None if there is none."""
+        ...
+
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
         """Dense vectors of those texts that any document in the index has; missing ones are left out."""
         ...
@@ -252,6 +261,15 @@ class VectorIndex(Protocol):
 
     def delete(self, document_id: str, seq: int) -> None:
         """Fenced: delete the document's points whose seq is lower. Nothing there is no error."""
+        ...
+
+    def census(self) -> dict[int, int]:
+        """How many points carry each seq. A seq belongs to one version of one document, so this tells in one cheap
+        question which versions are whole: chunks and one record."""
+        ...
+
+    def sweep(self, seqs: Sequence[int]) -> None:
+        """Delete all points that carry one of these seqs exactly. Idempotent."""
         ...
 
     def search(self, query: SearchQuery) -> list[ScoredChunk]:
@@ -321,11 +339,20 @@ class QdrantIndex(ABC):
     def delete(self, document_id: str, seq: int) -> None:
         self._delete((Condition("document_id", any_of=(document_id,)), Condition("seq", lt=seq)))
 
+    def sweep(self, seqs: Sequence[int]) -> None:
+        for batch in _batches(list(seqs), BATCH_POINTS):
+            self._delete((Condition("seq", any_of=tuple(batch)),))
+
     def document_state(self, document_id: str) -> DocumentState | None:
         of_document = (Condition("document_id", any_of=(document_id,)),)
         fields = ("seq", "content_hash", "chunks", "partial", "chunk")
         payloads = [point.payload for point in self._scroll(of_document, fields, with_vectors=False)]
         return _state(payloads) if payloads else None
+
+    def record(self, document_id: str) -> Mapping[str, Any] | None:
+        of_document = (Condition("document_id", any_of=(document_id,)),)
+        points = self._scroll(of_document, RECORD_FIELDS, with_vectors=False)
+        return next((point.payload for point in points if point.payload.get("pipeline") is not None), None)
 
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
         found: dict[str, Vector] = {}
@@ -453,8 +480,11 @@ def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
         yield items[first : first + size]
 
 
-def open_index(settings: Settings, layout: Layout | None = None) -> VectorIndex:
-    """The index that the settings name: a Qdrant server if ``QDRANT_URL`` is set, else the embedded engine.
+def open_index(
+    settings: Settings, layout: Layout | None = None, *, on_damage: Callable[[str], object] | None = None
+) -> VectorIndex:
+    """The index that the settings name: a Qdrant server if ``QDRANT_URL`` is set, else the embedded engine, which
+    tells ``on_damage`` when its files turn out to be damaged.
 
     Raises IndexUnavailable if it does not answer or if another process holds the embedded shard.
     """
@@ -470,4 +500,4 @@ def open_index(settings: Settings, layout: Layout | None = None) -> VectorIndex:
         raise IndexUnavailable(
             "the embedded index is not installed: pip install 'headwater[query]', or set QDRANT_URL"
         ) from None
-    return EdgeIndex(Path(layout.index), Path(layout.manifest))
+    return EdgeIndex(Path(layout.index), Path(layout.manifest), on_damage=on_damage)

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +53,8 @@ _PASSING = (
     "Permission denied",
     "No space left",
 )
+#: processes that may end while they load the shard, before it counts as damaged
+_MOST_OPENINGS = 3
 #: free space that loading needs: the engine maps parts of 32 MiB, and a full disk beneath them is SIGBUS
 _LOAD_BYTES = 128 * 1024 * 1024
 
@@ -60,8 +62,12 @@ _LOAD_BYTES = 128 * 1024 * 1024
 class EdgeIndex(QdrantIndex):
     """A Qdrant Edge shard in ``directory``; ``manifest`` is a small file beside it."""
 
-    def __init__(self, directory: Path, manifest: Path) -> None:
+    def __init__(self, directory: Path, manifest: Path, *, on_damage: Callable[[str], object] | None = None) -> None:
+        """``on_damage`` is told, with a sentence, when the engine finds its files damaged while it runs: the shard is
+        marked, must not be used any more, and is set aside when it is opened next."""
         self._directory = directory
+        self._on_damage = on_damage
+        self._openings = directory.with_name(f"{directory.name}.opening")
         self._manifest_path = manifest
         self._shard: edge.EdgeShard | None = None
         self._flushing = threading.Condition()
@@ -108,13 +114,32 @@ class EdgeIndex(QdrantIndex):
             ) from None
 
     def _load(self) -> edge.EdgeShard | None:
-        """The shard, or None if it cannot be loaded: then it is set aside, and a new one is made."""
+        """The shard, or None if it cannot be loaded: then it is set aside, and a new one is made.
+
+        Damaged files may end the process in the middle of loading, so that is noted before: a shard that ended as many
+        processes as that is damaged.
+        """
+        openings = _number_in(self._openings)
+        if openings >= _MOST_OPENINGS:
+            return None
+        with contextlib.suppress(OSError):  # a state that may only be read has no such note
+            self._openings.write_text(str(openings + 1))
+        try:
+            return self._load_when_free()
+        finally:
+            self._openings.unlink(missing_ok=True)
+
+    def _load_when_free(self) -> edge.EdgeShard | None:
         check_free_space(self._directory, _LOAD_BYTES)
         deadline = time.monotonic() + _LOCK_WAIT_S
         while True:
             try:
-                return edge.EdgeShard.load(str(self._directory))
-            except Exception as error:  # the engine has no error type of its own
+                shard = edge.EdgeShard.load(str(self._directory))
+                shard.count(edge.CountRequest(exact=True))
+                return shard
+            except BaseException as error:  # the engine raises plain Exception, or its own panic
+                if not (isinstance(error, Exception) or _is_panic(error)):
+                    raise
                 if any(mark in str(error) for mark in _PASSING):
                     raise IndexUnavailable(f"the index {self._directory} cannot be opened now: {error}") from error
                 if "WouldBlock" not in str(error):
@@ -131,6 +156,7 @@ class EdgeIndex(QdrantIndex):
         check_free_space(self._directory.parent, _LOAD_BYTES)
         if self._directory.exists():
             self._set_aside()
+        self._openings.unlink(missing_ok=True)
         self._manifest_path.unlink(missing_ok=True)
         dense = edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)
         sparse = edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)
@@ -155,6 +181,29 @@ class EdgeIndex(QdrantIndex):
             shard.flush()
             shard.close()
 
+    @contextlib.contextmanager
+    def _engine_errors(self, action: str) -> Iterator[None]:
+        """The engine raises plain Exception: give it our type, and let our own errors pass."""
+        try:
+            yield
+        except HeadwaterError:
+            raise
+        except BaseException as error:
+            if _is_panic(error):
+                raise self._damage(action, error) from None
+            if not isinstance(error, Exception):
+                raise
+            raise IndexUnavailable(f"the embedded index could not {action}: {error}") from error
+
+    def _damage(self, action: str, error: BaseException) -> IndexUnavailable:
+        sentence = f"the index {self._directory} is damaged (it could not {action}: {error}): it is made anew"
+        self._shard = None  # after a panic nothing of it can be trusted
+        with contextlib.suppress(OSError):
+            self._openings.write_text(str(_MOST_OPENINGS))
+        if self._on_damage is not None:
+            self._on_damage(sentence)
+        return IndexUnavailable(sentence)
+
     @property
     def _open(self) -> edge.EdgeShard:
         if self._shard is None:
@@ -171,7 +220,7 @@ class EdgeIndex(QdrantIndex):
         self._update(edge.UpdateOperation.delete_points_by_filter(_filter(conditions)))
 
     def _update(self, operation: edge.UpdateOperation) -> None:
-        with _engine_errors("write"):
+        with self._engine_errors("write"):
             self._open.update(operation)
         self._writes += 1
 
@@ -187,7 +236,7 @@ class EdgeIndex(QdrantIndex):
             self._flush_started += 1
         done = False
         try:
-            with _engine_errors("flush"):
+            with self._engine_errors("flush"):
                 self._open.flush()
             done = True
         finally:
@@ -211,42 +260,53 @@ class EdgeIndex(QdrantIndex):
                 with_payload=True if fields is None else list(fields),
                 with_vector=with_vectors,
             )
-            with _engine_errors("read"):
+            with self._engine_errors("read"):
                 records, offset = self._open.scroll(request)
             yield from (_from_edge(record) for record in records)
             if offset is None:
                 return
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
-        with _engine_errors("search"):
+        with self._engine_errors("search"):
             found = self._open.query(_request(query, candidates))
         return [ScoredChunk(point.score, point.payload or {}) for point in found]
 
     def paths(self) -> list[str]:
         writes = self._writes
         if self._paths is None or self._paths[0] != writes:
-            with _engine_errors("read"):
+            with self._engine_errors("read"):
                 limit = self._open.count(edge.CountRequest(exact=True)) + 1
                 hits = self._open.facet(edge.FacetRequest("path", limit=limit, exact=True)).hits
             self._paths = (writes, sorted(str(hit.value) for hit in hits if hit.count))
         return self._paths[1]
 
+    def census(self) -> dict[int, int]:
+        with self._engine_errors("count"):
+            total = self._open.count(edge.CountRequest(exact=True))
+            counts = self._seq_counts(total, exact=False)  # from the field's index alone: 60 times as fast
+            return counts if sum(counts.values()) == total else self._seq_counts(total, exact=True)
+
+    def _seq_counts(self, most: int, *, exact: bool) -> dict[int, int]:
+        hits = self._open.facet(edge.FacetRequest("seq", limit=most + 1, exact=exact)).hits
+        return {int(hit.value): hit.count for hit in hits if hit.count}
+
     def count(self) -> IndexCounts:
-        with _engine_errors("count"):
+        with self._engine_errors("count"):
             total = self._open.count(edge.CountRequest(exact=True))
             chunks = self._open.count(edge.CountRequest(exact=True, filter=_filter((Condition("chunk", gte=0),))))
         return IndexCounts(documents=total - chunks, chunks=chunks)
 
 
-@contextlib.contextmanager
-def _engine_errors(action: str) -> Iterator[None]:
-    """The engine raises plain Exception: give it our type, and let our own errors pass."""
+def _is_panic(error: BaseException) -> bool:
+    """What Rust code raises through Python when it meets what cannot be: here, damaged files."""
+    return type(error).__name__ == "PanicException"
+
+
+def _number_in(path: Path) -> int:
     try:
-        yield
-    except HeadwaterError:
-        raise
-    except Exception as error:
-        raise IndexUnavailable(f"the embedded index could not {action}: {error}") from error
+        return int(path.read_text("ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _to_edge(point: Point) -> edge.Point:

@@ -167,6 +167,12 @@ class ServerIndex(QdrantIndex):
             hits = self._client.facet(self._collection, "path", limit=limit, exact=True).hits
         return sorted(str(hit.value) for hit in hits)
 
+    def census(self) -> dict[int, int]:
+        with self._answers():
+            limit = self._client.count(self._collection, exact=True).count + 1
+            hits = self._client.facet(self._collection, "seq", limit=limit, exact=True).hits
+        return {int(hit.value): hit.count for hit in hits if hit.count}
+
     def count(self) -> IndexCounts:
         with self._answers():
             total = self._client.count(self._collection, exact=True).count

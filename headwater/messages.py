@@ -6,7 +6,7 @@ late or forged without harm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,9 @@ from headwater.errors import MessageError
 
 __all__ = [
     "APPLY_TASK",
+    "CENSUS_TASK",
     "EVENT_FIELD",
+    "Census",
     "Embedded",
     "Event",
     "Hello",
@@ -24,6 +26,8 @@ __all__ = [
     "Lane",
     "Outcome",
     "State",
+    "census_from_wire",
+    "census_to_wire",
     "event_from_wire",
     "event_to_wire",
     "events_key",
@@ -32,12 +36,15 @@ __all__ = [
 
 #: Celery task that applies a hint
 APPLY_TASK = "headwater.apply"
+#: Celery task that sweeps seqs nobody wants, and answers with a census
+CENSUS_TASK = "headwater.census"
 #: field of a stream entry that holds the event as JSON
 EVENT_FIELD = "event"
 
 Lane = Literal["live", "bulk"]
-#: "final" is "index" for the last time within the budget: if it fails, no older version stays in the index
-Operation = Literal["index", "final", "delete"]
+#: "final" is "index" for the last time within the budget: if it fails, no older version stays in the index;
+#: "spent" is "index" unless the file still has the content whose tries are used up
+Operation = Literal["index", "final", "spent", "delete"]
 #: what became of an item; "changed" and "superseded" ask the producer to look again
 State = Literal["indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded"]
 _STATES = ("indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded")
@@ -60,11 +67,23 @@ def events_key(collection: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document that is due: its path relative to the folder, and the seq that fences the write."""
+    """One document that is due: its path relative to the folder, and the seq that fences the write.
+
+    ``tried`` is the hash of the content that failed before, to which "final" and "spent" apply.
+    """
 
     path: bytes
     seq: int
     operation: Operation = "index"
+    tried: str | None = None
+
+    def with_content(self, content_hash: str) -> Item:
+        """The item now that the content is known: another one than that which failed has all its tries."""
+        if self.tried is None or self.tried == content_hash:
+            return self
+        # once all tries are spent, no older version is in the index: nothing can be lost by "final"
+        operation: Operation = "final" if self.operation == "spent" else "index"
+        return Item(self.path, self.seq, operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +94,7 @@ class Hint:
     lane: Lane
 
     def to_wire(self) -> dict[str, Any]:
-        items = [[path_to_wire(i.path), i.seq, i.operation] for i in self.items]
+        items = [[path_to_wire(i.path), i.seq, i.operation, *([i.tried] if i.tried else [])] for i in self.items]
         return {"v": _VERSION, "lane": self.lane, "items": items}
 
     @classmethod
@@ -91,10 +110,14 @@ class Hint:
 
 def _item(raw: object) -> Item:
     match raw:
-        case [str(path), int(seq), "index" | "final" | "delete" as operation] if (
+        case [str(path), int(seq), "index" | "final" | "spent" | "delete" as operation, *rest] if (
             path.isascii() and path and not isinstance(seq, bool) and 0 < seq < _SEQ_END
         ):
-            return Item(path_from_wire(path), seq, operation)
+            match rest:
+                case []:
+                    return Item(path_from_wire(path), seq, operation)
+                case [str(tried)] if tried and tried.isascii():
+                    return Item(path_from_wire(path), seq, operation, tried)
     raise MessageError("an item needs a path, a seq and an operation: drop the message")
 
 
@@ -109,7 +132,7 @@ class Outcome:
     fingerprint: Fingerprint | None = None
     content_hash: str | None = None
     chunks: int = 0
-    #: a failure that may pass: worth another try within the budget
+    #: a failure that may pass: worth another try within the budget; one that is not was no try either
     retryable: bool = False
     #: a failure of the service, not of the document (disk full, index away): does not count as a try
     service: bool = False
@@ -117,6 +140,11 @@ class Outcome:
     shared: bool = False
     #: with "superseded": the seq that the index holds
     index_seq: int = 0
+
+    @property
+    def is_try(self) -> bool:
+        """Whether it costs the document one of its tries."""
+        return self.state == "failed" and self.retryable and not self.service
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,25 +157,52 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A worker has started: hints that an earlier one held are lost. Counts let the producer notice damage."""
+    """A worker has started: hints that an earlier one held are lost."""
 
     worker: str
     index_id: str
-    documents: int
-    chunks: int
 
 
-Event = Outcome | Embedded | Hello
+@dataclass(frozen=True, slots=True)
+class Census:
+    """One page of how many points carry each seq. ``census`` is the same on all pages of one census."""
+
+    census: str
+    index_id: str
+    page: int
+    pages: int
+    counts: tuple[tuple[int, int], ...]
+
+
+Event = Outcome | Embedded | Hello | Census
+
+
+def census_to_wire(census: str, sweep: Sequence[int]) -> dict[str, Any]:
+    """The request for a census, after the points with the seqs ``sweep`` are deleted."""
+    return {"v": _VERSION, "census": census, "sweep": list(sweep)}
+
+
+def census_from_wire(wire: object) -> tuple[str, list[int]]:
+    """The inverse of ``census_to_wire``. Raises MessageError."""
+    match wire:
+        case {"v": 1, "census": str(census), "sweep": list(seqs)}:
+            try:
+                return census, [_whole(seq, _SEQ_END) for seq in seqs]
+            except ValueError as error:
+                raise MessageError(f"a census sweeps what is no seq ({error}): drop the message") from None
+    raise MessageError("a census needs a name and a list of seqs: drop the message")
 
 
 def event_to_wire(event: Event) -> dict[str, Any]:
     """The JSON form of an event."""
     match event:
         case Hello():
-            counts = {"documents": event.documents, "chunks": event.chunks}
-            return {"type": "hello", "worker": event.worker, "index_id": event.index_id, **counts}
+            return {"type": "hello", "worker": event.worker, "index_id": event.index_id}
         case Embedded():
             return {"type": "embedded", "embedded": event.embedded, "reused": event.reused}
+        case Census():
+            pages = {"page": event.page, "pages": event.pages, "counts": [list(pair) for pair in event.counts]}
+            return {"type": "census", "census": event.census, "index_id": event.index_id, **pages}
         case Outcome():
             return _outcome_to_wire(event)
 
@@ -182,9 +237,13 @@ def event_from_wire(wire: object) -> Event:
 def _event(wire: Any) -> Event:
     match wire["type"]:
         case "hello":
-            return Hello(str(wire["worker"]), str(wire["index_id"]), _whole(wire["documents"]), _whole(wire["chunks"]))
+            return Hello(str(wire["worker"]), str(wire["index_id"]))
         case "embedded":
             return Embedded(_whole(wire["embedded"]), _whole(wire["reused"]))
+        case "census":
+            counts = tuple((_whole(seq, _SEQ_END), _whole(number)) for seq, number in wire["counts"])
+            page, pages = _whole(wire["page"]), _whole(wire["pages"])
+            return Census(str(wire["census"]), str(wire["index_id"]), page, pages, counts)
         case "outcome" if wire["state"] in _STATES:
             stat = wire.get("stat")
             return Outcome(

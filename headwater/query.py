@@ -250,6 +250,15 @@ class LocalEngine:
             _check(text, 1, "dense")
         return float(np.clip(np.dot(self._embed(a), self._embed(b)), -1.0, 1.0))
 
+    def record(self, document_id: str) -> dict[str, Any] | None:
+        """What the index says of a document, with the name of its model; None if it has no such document."""
+        found = self._index.record(document_id)
+        return None if found is None else {**found, "model": self._index.open_existing().model}
+
+    def known(self, text_hashes: Sequence[str]) -> set[str]:
+        """Those of the texts whose vectors the index has."""
+        return set(self._index.vectors(text_hashes))
+
     def close(self) -> None:
         self._index.close()
 

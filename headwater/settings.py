@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     debounce_max_ms: int = Field(default=1000, ge=0, le=600_000)
     #: full scan at least this often
     rescan_s: float = Field(default=300.0, ge=1)
+    #: a file is made and removed in the folder this often, to see that its watch answers; 0: never
+    heartbeat_s: float = Field(default=60.0, ge=0)
+    #: deletions of more than this share of the documents at once (and of 100 at least) are held; 1: never
+    deletion_share: float = Field(default=0.5, gt=0, le=1)
     #: a hint without an outcome is sent again after this long
     lease_s: float = Field(default=300.0, ge=1)
     #: tries of one content before its document is marked failed

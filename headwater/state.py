@@ -18,7 +18,7 @@ from urllib.parse import quote
 from headwater.errors import AlreadyRunning, DiskFull, SettingsError
 from headwater.settings import Settings
 
-__all__ = ["Layout", "Lock", "Service", "check_free_space", "find_layout"]
+__all__ = ["Layout", "Lock", "Service", "Troubles", "check_free_space", "find_layout"]
 
 #: sun_path of a Unix socket holds 108 bytes (unix(7))
 _SOCKET_PATH_BYTES = 100
@@ -60,6 +60,10 @@ class Layout:
     @property
     def service(self) -> Path:
         return self.root / "service.json"
+
+    @property
+    def troubles(self) -> Path:
+        return self.root / "troubles.json"
 
     @property
     def token(self) -> Path:
@@ -254,6 +258,28 @@ class Service:
         except (OSError, ValueError, LookupError, TypeError):
             return None
         return cls(url, pid) if isinstance(url, str) and isinstance(pid, int) and _is_alive(pid) else None
+
+
+@dataclass(frozen=True)
+class Troubles:
+    """Why parts of the service were started anew again and again, as sentences of the supervisor."""
+
+    sentences: tuple[str, ...]
+
+    def write(self, layout: Layout) -> None:
+        """On a full disk this is lost, and with it nothing but the hint in the status."""
+        with contextlib.suppress(OSError):
+            if self.sentences:
+                write_atomically(layout.troubles, json.dumps(self.sentences))
+            else:
+                layout.troubles.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, layout: Layout) -> Troubles:
+        try:
+            return cls(tuple(str(sentence) for sentence in json.loads(layout.troubles.read_text("utf-8"))))
+        except (OSError, ValueError, TypeError):
+            return cls(())
 
 
 def _is_alive(pid: int) -> bool:

@@ -17,16 +17,18 @@ from pathlib import Path
 from types import FrameType
 
 from headwater.broker import embedded_binary, reachable, shown_url
-from headwater.errors import BrokerUnavailable, HeadwaterError, PermanentError
+from headwater.errors import BrokerUnavailable, DiskFull, HeadwaterError, PermanentError, RetryableError
 from headwater.settings import Settings
-from headwater.state import Layout
+from headwater.state import Layout, Troubles
 
 __all__ = ["Supervisor"]
 
 _TETHER = Path(__file__).with_name("tether.py")
 #: a child that lived this long starts anew without delay
 _STABLE_S = 20.0
-_BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+_BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+#: so many quick failures in a row that no later one may mend end the service
+_MOST_FAILURES = 5
 #: seconds that a child gets to end by itself: the producer has nothing to finish, the worker drains
 _GRACE_S = {"producer": 10.0, "worker": 30.0, "broker": 5.0}
 _BROKER_START_S = 15.0
@@ -47,6 +49,8 @@ class _Child:
     started_at: float = 0.0
     restart_at: float = 0.0
     failures: int = 0
+    #: why it was started anew, if that did not help at once
+    trouble: str | None = None
     log_offset: int = 0
 
     def start(self) -> None:
@@ -96,6 +100,7 @@ class Supervisor:
     on_drain: Callable[[], None]
     _children: list[_Child] = field(default_factory=list)
     _signals: int = 0
+    _told: tuple[str, ...] = ()
 
     def run(self) -> None:
         """Blocks until a signal, or with ``once`` until the producer says that the index is in step.
@@ -108,12 +113,14 @@ class Supervisor:
                 while not self._signals and not self._done():
                     time.sleep(_TICK_S)
                     self._revive()
+                    self._tell_troubles()
                     self.on_tick()
                 self.on_tick()
                 if self._signals:
                     self.on_drain()
             finally:
                 self._stop()
+                Troubles(()).write(self.layout)
 
     @property
     def interrupted(self) -> bool:
@@ -190,9 +197,22 @@ class Supervisor:
         if code == PermanentError.exit_code or (self.once and code > 0 and sentence):
             raise _Final(sentence or f"the {child.name} cannot start: see {child.log}", code)
         child.failures = 0 if now - child.started_at > _STABLE_S else child.failures + 1
-        if child.failures > len(_BACKOFF_S):
-            raise _Final(sentence or f"the {child.name} ends again and again (status {code}): see {child.log}", 70)
-        child.restart_at = now + _BACKOFF_S[max(0, child.failures - 1)]
+        what = sentence or f"the {child.name} ended ({_ending(code)}): see {child.log}"
+        if child.failures > _MOST_FAILURES and not _may_pass(code):
+            raise _Final(what, 70)
+        child.restart_at = now + _BACKOFF_S[min(max(0, child.failures - 1), len(_BACKOFF_S) - 1)]
+        child.trouble = what if child.failures > 1 else None
+
+    def _tell_troubles(self) -> None:
+        """Let ``headwater status`` know which parts do not stay up."""
+        now = time.monotonic()
+        for child in self._children:
+            if child.exit_code() is None and now - child.started_at > _STABLE_S:
+                child.trouble = None
+        troubles = tuple(child.trouble for child in self._children if child.trouble is not None)
+        if troubles != self._told:
+            self._told = troubles
+            Troubles(troubles).write(self.layout)
 
     # -- end -------------------------------------------------------------------------------------------------
 
@@ -224,6 +244,15 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _may_pass(code: int) -> bool:
+    """A full disk, an index that is held: these pass. So does a crash, if a document was the reason: it is found."""
+    return code < 0 or code in (RetryableError.exit_code, DiskFull.exit_code)
+
+
+def _ending(code: int) -> str:
+    return f"status {code}" if code >= 0 else f"killed by signal {-code}"
 
 
 class _Final(HeadwaterError):

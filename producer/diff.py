@@ -6,12 +6,12 @@ Order matters to nobody but the embedding cache: a rename is one change, so that
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from headwater.document import Fingerprint
 
-__all__ = ["Changes", "Seen", "diff"]
+__all__ = ["Changes", "Seen", "diff", "open_only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class Changes:
     changed: tuple[bytes, ...] = ()
     moved: tuple[tuple[bytes, bytes], ...] = ()
     deleted: tuple[bytes, ...] = ()
+
+    def without_deletions(self) -> Changes:
+        """The same with the deleted paths left as they are."""
+        return replace(self, deleted=())
 
     def __len__(self) -> int:
         return len(self.created) + len(self.changed) + len(self.moved) + len(self.deleted)
@@ -53,6 +57,14 @@ def diff(known: Mapping[bytes, Fingerprint | None], seen: Mapping[bytes, Seen]) 
         moved=tuple(moved),
         deleted=tuple(path for path in gone if path not in old_paths),
     )
+
+
+def open_only(
+    known: Mapping[bytes, Fingerprint | None], seen: Mapping[bytes, Seen], closed: Collection[bytes]
+) -> dict[bytes, Fingerprint | None]:
+    """What is known, without the documents below directories that cannot be listed now: unseen is not gone."""
+    above = tuple(directory + b"/" if directory else b"" for directory in closed)
+    return {path: mark for path, mark in known.items() if path in seen or not path.startswith(above)}
 
 
 @dataclass

@@ -6,10 +6,11 @@ transaction, written through to the disk before a hint goes out.
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from typing import Any
 from headwater.document import Fingerprint
 from headwater.errors import DiskFull, HeadwaterError
 from headwater.messages import Embedded, Item, Lane, Outcome
+from producer.census import Version
 from producer.diff import Changes, Seen
 
-__all__ = ["Counts", "Due", "Ledger", "Row"]
+__all__ = ["Counts", "Due", "Ledger", "Row", "path_range"]
 
 #: how long the seq of a deleted document is kept, to fence writes that were under way
 _TOMBSTONE_S = 7 * 24 * 3600
@@ -37,7 +39,9 @@ CREATE TABLE IF NOT EXISTS documents (
     size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
     content_hash TEXT,
     chunks INTEGER NOT NULL DEFAULT 0,
-    attempts INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,         -- tries that failed: of the content tried_hash, if it is known
+    tried_hash TEXT,
+    tried_seq INTEGER NOT NULL DEFAULT 0,        -- seq of the last try that was counted: each try has one of its own
     reason TEXT,
     lane TEXT NOT NULL DEFAULT 'bulk',
     moved_from BLOB,                             -- old path of a rename that is to go after this one is in
@@ -49,6 +53,10 @@ CREATE INDEX IF NOT EXISTS moved ON documents (moved_from) WHERE moved_from IS N
 CREATE INDEX IF NOT EXISTS recent ON documents (applied_at);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+#: columns that ledgers of earlier versions lack
+_ADDED = {"tried_hash": "TEXT", "tried_seq": "INTEGER NOT NULL DEFAULT 0"}
+#: tries count for one content: they stay over a touch of the file, and whatever else may change starts them anew
+_KEPT_ATTEMPTS = "CASE WHEN tried_hash IS NULL THEN 0 ELSE attempts END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,13 @@ class Ledger:
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
             if not read_only:
                 self._db.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {_SCHEMA}")
+                self._add_columns()
+
+    def _add_columns(self) -> None:
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(documents)")}
+        for name, kind in _ADDED.items():
+            if name not in there:
+                self._db.execute(f"ALTER TABLE documents ADD COLUMN {name} {kind}")
 
     def close(self) -> None:
         self._db.close()
@@ -121,6 +136,10 @@ class Ledger:
         """All rows of a query, read to the end here, so that a damaged page is found and named here."""
         with _plain_errors(self._path):
             return self._db.execute(sql, values).fetchall()
+
+    def select(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """For the views of this package that only read."""
+        return self._rows(sql, values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -138,7 +157,7 @@ class Ledger:
 
     def known(self, below: bytes | None = None) -> dict[bytes, Fingerprint | None]:
         """Fingerprint of each live document, or of those at or below one path."""
-        where, values = ("", ()) if not below else (" AND (path = ? OR (path > ? AND path < ?))", _range(below))
+        where, values = ("", ()) if not below else (" AND (path = ? OR (path > ? AND path < ?))", path_range(below))
         rows = self._rows(
             "SELECT path, size, mtime_ns, ctime_ns, inode FROM documents WHERE operation = 'index'" + where,
             values,
@@ -154,13 +173,15 @@ class Ledger:
         by_state = {state: number for state, number, _ in rows if state != "deleted"}
         return Counts(chunks=sum(chunks for *_, chunks in rows), **by_state)
 
-    def indexed(self) -> tuple[int, int]:
-        """Documents and chunks that the index must at least hold."""
-        [row] = self._rows(
-            "SELECT count(*), coalesce(sum(chunks), 0) FROM documents"
-            " WHERE applied_seq = wanted_seq AND state IN ('indexed', 'partial') AND operation = 'index'"
+    def versions(self) -> Iterator[Version]:
+        """Each document's version as the index must hold it: one record and its chunks."""
+        rows = self._rows(
+            "SELECT path, wanted_seq, applied_seq, chunks, wanted_seq > applied_seq,"
+            " operation = 'index' AND state IN ('indexed', 'partial') FROM documents"
         )
-        return int(row[0]), int(row[1])
+        for path, wanted, applied, chunks, due, is_indexed in rows:
+            points = None if due else chunks + 1 if is_indexed else 0
+            yield Version(bytes(path), wanted, applied, points, bool(is_indexed))
 
     def rows(self, *, state: str | None = None, since: float = -1.0, limit: int = 1000) -> list[Row]:
         """Documents in order of their last outcome, those after ``since`` (seconds since the epoch)."""
@@ -173,14 +194,18 @@ class Ledger:
         return [Row(bytes(path), *rest) for path, *rest in rows]
 
     def due(self, limit: int, attempts: int, until: float = math.inf) -> list[Due]:
-        """What waits, live work first, then oldest first; the last of ``attempts`` tries is marked as final."""
+        """What waits, live work first, then oldest first; the last of ``attempts`` tries is marked as final, and a
+        document that has none left as spent."""
         rows = self._rows(
-            "SELECT path, wanted_seq, CASE WHEN operation = 'index' AND attempts + 1 >= ? THEN 'final' ELSE operation"
-            " END, lane, due_at, moved_from, coalesce(size, 0) FROM documents"
+            "SELECT path, wanted_seq, CASE WHEN operation = 'delete' THEN 'delete'"
+            " WHEN attempts >= ? AND tried_hash IS NOT NULL THEN 'spent'"
+            " WHEN attempts + 1 >= ? THEN 'final' ELSE 'index' END,"
+            " CASE WHEN operation = 'index' THEN tried_hash END,"
+            " lane, due_at, moved_from, coalesce(size, 0) FROM documents"
             " WHERE wanted_seq > applied_seq AND due_at <= ? ORDER BY lane DESC, wanted_seq LIMIT ?",
-            (attempts, until, limit),
+            (attempts, attempts, until, limit),
         )
-        return [Due(Item(bytes(path), seq, operation), *rest) for path, seq, operation, *rest in rows]
+        return [Due(Item(bytes(row[0]), *row[1:4]), *row[4:]) for row in rows]
 
     def held_back(self) -> set[bytes]:
         """Old paths of renames whose new path is not in yet."""
@@ -226,8 +251,9 @@ class Ledger:
             "INSERT INTO documents (path, wanted_seq, size, mtime_ns, ctime_ns, inode, lane, reason, moved_from)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET operation = 'index',"
             " wanted_seq = excluded.wanted_seq, size = excluded.size, mtime_ns = excluded.mtime_ns,"
-            " ctime_ns = excluded.ctime_ns, inode = excluded.inode, lane = excluded.lane, attempts = 0, due_at = 0,"
-            " reason = excluded.reason, moved_from = excluded.moved_from",
+            " ctime_ns = excluded.ctime_ns, inode = excluded.inode, lane = excluded.lane, due_at = 0,"
+            f" reason = coalesce(excluded.reason, CASE WHEN {_KEPT_ATTEMPTS} > 0 THEN reason END),"
+            f" attempts = {_KEPT_ATTEMPTS}, moved_from = excluded.moved_from",
             (path, seq, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, lane, entry.refusal, moved_from),
         )
         if entry.refusal is not None and under_way is None:
@@ -243,23 +269,50 @@ class Ledger:
 
     def _want_delete(self, path: bytes, seq: int, lane: Lane) -> None:
         self._db.execute(
-            "UPDATE documents SET operation = 'delete', wanted_seq = ?, lane = ?, attempts = 0, due_at = 0,"
-            " moved_from = NULL WHERE path = ?",
+            "UPDATE documents SET operation = 'delete', wanted_seq = ?, lane = ?, due_at = 0,"
+            f" attempts = {_KEPT_ATTEMPTS}, moved_from = NULL WHERE path = ?",
             (seq, lane, path),
         )
 
     def want_all_again(self, *, also_due: bool = False) -> None:
         """Make every document due: the index or the way of cutting changed. Vectors in the index are reused.
 
-        One that is due already keeps its seq, for a hint may be on its way; with ``also_due`` it gets a new one as
-        well, for its old seq may stand in the index for another way of cutting.
+        One that is due already keeps its seq, for a hint may be on its way; with ``also_due`` (another way of cutting)
+        it gets a new one as well, for its old seq may stand in the index for the other way, and what failed with the
+        other way is tried again.
         """
         settled = "" if also_due else " AND wanted_seq <= applied_seq"
+        tries = "attempts = 0, tried_hash = NULL" if also_due else f"attempts = {_KEPT_ATTEMPTS}"
         self._db.execute(
-            "UPDATE documents SET applied_seq = 0, wanted_seq = wanted_seq + 1, attempts = 0, due_at = 0,"
-            f" lane = 'bulk' WHERE operation = 'index'{settled}"
+            f"UPDATE documents SET applied_seq = 0, wanted_seq = max(wanted_seq + 1, ?), {tries}, due_at = 0,"
+            f" lane = 'bulk' WHERE operation = 'index'{settled}",
+            (self._first_seq(),),
         )
         self.set_meta("last_seq", str(self._highest_seq() + 1))
+
+    def read_again(self, paths: Iterable[bytes]) -> None:
+        """Make these documents due with a new seq each, as if they had changed. Vectors in the index are reused."""
+        seq = self._first_seq()
+        for path in paths:
+            self._db.execute(
+                "UPDATE documents SET wanted_seq = ?, attempts = 0, due_at = 0, lane = 'bulk' WHERE path = ?"
+                " AND operation = 'index'",
+                (seq, path),
+            )
+            seq += 1
+        self.set_meta("last_seq", str(seq))
+
+    def want_again(self, path: bytes) -> bool:
+        """A person asks for another try of a settled document, with all its tries. False if there is none to try."""
+        seq = self._first_seq()
+        changed = self._db.execute(
+            "UPDATE documents SET wanted_seq = ?, attempts = 0, tried_hash = NULL, due_at = 0, lane = 'live'"
+            " WHERE path = ? AND operation = 'index' AND wanted_seq <= applied_seq AND state != 'deleted'",
+            (seq, path),
+        ).rowcount
+        if changed:
+            self.set_meta("last_seq", str(seq))
+        return bool(changed)
 
     def _highest_seq(self) -> int:
         row = self._db.execute("SELECT max(wanted_seq) FROM documents").fetchone()
@@ -298,32 +351,70 @@ class Ledger:
 
     def applied(self, outcome: Outcome, attempts: int) -> bool:
         """Note an outcome. True if the document is settled; False if it is due again or the outcome is stale."""
-        row = self._db.execute("SELECT wanted_seq, attempts FROM documents WHERE path = ?", (outcome.path,)).fetchone()
-        if row is None or row[0] != outcome.seq or outcome.state in ("changed", "superseded", "vanished"):
+        row = self._db.execute(
+            "SELECT wanted_seq, attempts, tried_hash, max(tried_seq, applied_seq) FROM documents WHERE path = ?",
+            (outcome.path,),
+        ).fetchone()
+        if row is None or outcome.state in ("changed", "superseded", "vanished"):
             return False
-        again = outcome.service or outcome.shared or row[1] + 1 < attempts
+        wanted_seq, tried, tried_hash, heard_seq = row
+        if outcome.is_try and outcome.seq <= heard_seq:
+            return False  # a hint that came twice is not two tries
+        if wanted_seq != outcome.seq:
+            self._count_late_try(outcome)
+            return False
+        if None not in (tried_hash, outcome.content_hash) and tried_hash != outcome.content_hash:
+            tried = 0
+        if outcome.shared:  # others were there too: the last try is one alone
+            tried = max(0, min(tried, attempts - 2))
+        again = outcome.service or outcome.shared or tried + 1 < attempts
         if outcome.state == "failed" and outcome.retryable and again:
-            self._try_later(outcome, row[1])
+            self._try_later(outcome, tried)
             return False
-        self._settle(outcome)
+        self._settle(outcome, tried)
         return True
 
-    def _try_later(self, outcome: Outcome, tried: int) -> None:
-        spent = 0 if outcome.service else 1
-        self._db.execute(
-            "UPDATE documents SET attempts = attempts + ?, due_at = ?, reason = ? WHERE path = ?",
-            (spent, time.time() + _BACKOFF_S * 2 ** min(tried, 6), outcome.reason, outcome.path),
-        )
+    def _count_late_try(self, outcome: Outcome) -> None:
+        """A file that is touched during each try must not have tries without end: they count for their content."""
+        if outcome.is_try and outcome.content_hash is not None:
+            self._db.execute(
+                "UPDATE documents SET attempts = attempts + 1, tried_hash = ?, tried_seq = ?, reason = ?"
+                " WHERE path = ? AND wanted_seq > applied_seq AND wanted_seq > ? AND coalesce(tried_hash, ?) = ?",
+                (outcome.content_hash, outcome.seq, outcome.reason, outcome.path, outcome.seq,
+                 outcome.content_hash, outcome.content_hash),
+            )  # fmt: skip
 
-    def _settle(self, outcome: Outcome) -> None:
-        stat = outcome.fingerprint
+    def _try_later(self, outcome: Outcome, tried: int) -> None:
+        """The next try has a seq of its own, so that a hint or an outcome that comes twice is known as such."""
+        later = time.time() + _BACKOFF_S * 2 ** min(tried, 6)
+        if outcome.service:
+            self._db.execute(
+                "UPDATE documents SET due_at = ?, reason = ? WHERE path = ?", (later, outcome.reason, outcome.path)
+            )
+            return
+        seq = self._first_seq()
         self._db.execute(
-            "UPDATE documents SET applied_seq = wanted_seq, state = ?, reason = ?, chunks = ?, content_hash = ?,"
-            " applied_at = ?, moved_from = NULL, attempts = CASE ? WHEN 'failed' THEN attempts + 1 ELSE 0 END"
-            " WHERE path = ?",
-            (outcome.state, outcome.reason, outcome.chunks, outcome.content_hash, time.time(), outcome.state,
-             outcome.path),
-        )  # fmt: skip
+            "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ?, wanted_seq = ?,"
+            " due_at = ?, reason = ? WHERE path = ?",
+            (tried + 1, outcome.content_hash, outcome.seq, seq, later, outcome.reason, outcome.path),
+        )
+        self.set_meta("last_seq", str(seq))
+
+    def _settle(self, outcome: Outcome, tried: int) -> None:
+        """A failure keeps the tries of its content, also while the document is deleted; any other outcome ends them."""
+        stat, failed = outcome.fingerprint, outcome.state == "failed"
+        self._db.execute(
+            "UPDATE documents SET applied_seq = wanted_seq, state = ?, reason = coalesce(?, CASE WHEN ? THEN reason"
+            " END), chunks = ?, content_hash = ?, applied_at = ?, moved_from = NULL WHERE path = ?",
+            (outcome.state, outcome.reason, failed, outcome.chunks, outcome.content_hash, time.time(), outcome.path),
+        )
+        if outcome.is_try:
+            self._db.execute(
+                "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ? WHERE path = ?",
+                (tried + 1, outcome.content_hash, outcome.seq, outcome.path),
+            )
+        elif not failed and outcome.state != "deleted":
+            self._db.execute("UPDATE documents SET attempts = 0, tried_hash = NULL WHERE path = ?", (outcome.path,))
         if stat is not None:
             self._db.execute(
                 "UPDATE documents SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE path = ?",
@@ -348,6 +439,33 @@ class Ledger:
             (time.time() - _TOMBSTONE_S,),
         )
 
+    # -- deletions that are held -----------------------------------------------------------------------------
+
+    def hold_deletions(self, deleted: int, reason: str) -> None:
+        """So many documents are not in the folder, and stay in the index until a person accepts."""
+        self.set_metas({"scanned": "0", "held": json.dumps({"deleted": deleted, "reason": reason})})
+
+    def held_deletions(self) -> int:
+        """How many deletions are held."""
+        held = self.meta("held")
+        return int(json.loads(held)["deleted"]) if held else 0
+
+    def accept_deletions(self) -> int:
+        """Let as many deletions go on as are held now; returns how many. Safe beside a running producer."""
+        with self.transaction():
+            held = self.held_deletions()
+            if held:
+                self.set_meta("accepted_deletions", str(held))
+        return held
+
+    def accepted_deletions(self) -> int:
+        """How many deletions a person has accepted since they are held."""
+        return int(self.meta("accepted_deletions") or 0)
+
+    def release_deletions(self) -> None:
+        """Nothing is held any more."""
+        self.set_metas({"held": "", "accepted_deletions": ""})
+
     # -- small facts -----------------------------------------------------------------------------------------
 
     def meta(self, name: str) -> str | None:
@@ -365,6 +483,6 @@ class Ledger:
             self.set_meta(name, value)
 
 
-def _range(path: bytes) -> tuple[bytes, bytes, bytes]:
+def path_range(path: bytes) -> tuple[bytes, bytes, bytes]:
     """Bounds of a path and everything below it ("/" is 0x2f, "0" the next byte)."""
     return path, path + b"/", path + b"0"

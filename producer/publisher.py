@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
-from headwater.messages import APPLY_TASK, Hint, Item, Lane, queue_name
+from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, census_to_wire, queue_name
 from producer.ledger import Due, Ledger
+from producer.queues import Queues
+from producer.suspects import Suspects
 
 __all__ = ["Publisher"]
 
@@ -23,7 +26,7 @@ _HINT_BYTES = 32 * 1024
 _LIVE_WINDOW = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Flight:
     """A hint on its way; ``deadline`` in seconds of the monotonic clock."""
 
@@ -39,37 +42,80 @@ class Publisher:
     """
 
     app: Celery
+    queues: Queues
     collection: str
     bulk_window: int
     lease_s: float
     attempts: int
     _in_flight: dict[bytes, _Flight] = field(default_factory=dict)
+    _suspects: Suspects = field(default_factory=Suspects)
+    #: hints for a worker that died still lie in the queues: all are rung for anew, and must not pile up there
+    _purge: bool = False
 
     def ring(self, ledger: Ledger) -> None:
         """Publish hints for due documents while the windows have room. Raises BrokerUnavailable."""
+        if self._purge:
+            self.queues.purge()
+            self._purge = False
         self._expire()
         room: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": self.bulk_window}
         for flight in {id(flight): flight for flight in self._in_flight.values()}.values():
             room[flight.lane] -= 1
         if max(room.values()) <= 0:
             return
+        if self._suspects and self._ring_for_one_suspect(ledger, room):
+            return
         for hint in self._hints(self._ready(ledger, room)):
             if room[hint.lane] > 0:
                 self._publish(hint)
                 room[hint.lane] -= 1
 
+    def _ring_for_one_suspect(self, ledger: Ledger, room: dict[Lane, int]) -> bool:
+        """The first of the suspects that are due goes out when nothing else is on its way. False if none is due."""
+        if self._in_flight:
+            return True
+        ready = {entry.item.path: Hint(items, entry.lane) for entry, items in self._ready(ledger, room)}
+        self._suspects.drop_all_but(ready)
+        suspect = next((path for path in ready if path in self._suspects), None)
+        if suspect is None:
+            return False
+        self._suspects.send_alone(suspect)
+        self._publish(ready[suspect])
+        return True
+
+    def worker_died(self) -> tuple[bytes, int] | None:
+        """Another worker has taken the place of the only one. Returns the document that killed it for the last time,
+        if that is clear, and how many deaths it saw."""
+        killer = self._suspects.worker_died(self._in_flight.keys(), self.attempts)
+        self._purge = True
+        self.forget_all()
+        return killer
+
+    def ask_for_census(self, name: str, sweep: Sequence[int]) -> None:
+        """Ask any worker to sweep these seqs and to count. Raises BrokerUnavailable."""
+        self._send(CENSUS_TASK, census_to_wire(name, sweep), "live")
+
     def landed(self, path: bytes) -> None:
         """An outcome for this document came: it may be rung for again."""
         self._in_flight.pop(path, None)
+        self._suspects.landed(path)
 
     def forget_all(self) -> None:
         """Whatever was on its way may be lost (a worker or the broker started anew)."""
         self._in_flight.clear()
 
     def _expire(self) -> None:
+        """A hint whose time is over is rung for again, unless it may still lie in its queue: while no worker takes any,
+        more of them would only pile up there."""
         now = time.monotonic()
-        for path, flight in list(self._in_flight.items()):
-            if flight.deadline <= now:
+        expired = [path for path, flight in self._in_flight.items() if flight.deadline <= now]
+        lanes = {self._in_flight[path].lane for path in expired}
+        stuck = {lane for lane in lanes if self.queues.waiting(lane)}
+        for path in expired:
+            flight = self._in_flight[path]
+            if flight.lane in stuck:
+                flight.deadline = now + self.lease_s
+            else:
                 del self._in_flight[path]
 
     def _ready(self, ledger: Ledger, room: dict[Lane, int]) -> Iterator[tuple[Due, tuple[Item, ...]]]:
@@ -110,16 +156,17 @@ class Publisher:
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s
-        try:
-            self.app.send_task(
-                APPLY_TASK, args=[hint.to_wire()], queue=queue_name(self.collection, hint.lane), retry=False
-            )
-        except (OperationalError, OSError) as error:
-            raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
+        self._send(APPLY_TASK, hint.to_wire(), hint.lane)
         reach("producer:published")
         flight = _Flight(hint.lane, deadline)
         for item in hint.items:
             self._in_flight[item.path] = flight
+
+    def _send(self, task: str, wire: dict[str, Any], lane: Lane) -> None:
+        try:
+            self.app.send_task(task, args=[wire], queue=queue_name(self.collection, lane), retry=False)
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
 
     def _where(self) -> str:
         return str(self.app.connection().as_uri())

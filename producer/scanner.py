@@ -23,18 +23,19 @@ _SPECIAL = "not a regular file (pipe, socket or device)"
 
 @dataclass
 class Scanner:
-    """Looks at the folder through the rules. ``directories`` counts those that the last full scan visited."""
+    """Looks at the folder through the rules."""
 
     root: bytes
     rules: Rules
-    directories: int = 0
+    #: directories that the last full scan visited
+    directories: list[bytes] = field(default_factory=list)
     #: directories that could not be listed since the last full scan began
     closed: set[bytes] = field(default_factory=set)
 
     def scan(self) -> dict[bytes, Seen]:
         """The whole folder. Raises FolderError if it is not there or cannot be read."""
         self.rules.forget()
-        self.directories = 0
+        self.directories = []
         self.closed.clear()
         try:
             os.stat(self.root)
@@ -42,7 +43,7 @@ class Scanner:
         except OSError as error:
             where = os.fsdecode(self.root)
             raise FolderError(f"the folder {where} cannot be read ({error.strerror}): bring it back") from None
-        return dict(self._walk(b""))
+        return dict(self._walk(b"", self.directories))
 
     def look(self, path: bytes) -> dict[bytes, Seen]:
         """What is at or below one path now: empty if nothing is there, or nothing that the rules admit."""
@@ -75,11 +76,12 @@ class Scanner:
             directory = os.path.dirname(directory)
         return False
 
-    def _walk(self, top: bytes) -> Iterator[tuple[bytes, Seen]]:
+    def _walk(self, top: bytes, visited: list[bytes] | None = None) -> Iterator[tuple[bytes, Seen]]:
         pending = [top]
         while pending:
             directory = pending.pop()
-            self.directories += 1
+            if visited is not None:
+                visited.append(directory)
             try:
                 entries = self._entries(directory)
             except OSError as error:

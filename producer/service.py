@@ -12,31 +12,28 @@ import queue
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from headwater.broker import make_app, make_client
-from headwater.document import Fingerprint, path_to_text
+from headwater.document import path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
 from headwater.failpoints import reach
-from headwater.messages import Embedded, Hello, Lane, Outcome, events_key
+from headwater.messages import Census, Embedded, Hello, Outcome, events_key
 from headwater.settings import Settings
 from headwater.state import Layout, Lock
-from producer.diff import Changes, Seen, diff
+from producer.census import CensusTaker, compare
+from producer.follower import Follower
 from producer.ledger import Ledger
 from producer.outcomes import BrokerBack, Reader, ReaderDied, Reported
 from producer.publisher import Publisher
-from producer.rules import IGNORE_FILES, Rules
+from producer.queues import Queues
+from producer.rules import Rules
 from producer.scanner import Scanner
-from producer.watcher import Dirty, Watcher, watch_count
+from producer.watcher import Dirty, Watcher
 
 __all__ = ["Producer"]
 
 log = logging.getLogger(__name__)
 
-#: a set of changes up to this size is live work; a larger one is bulk work
-_LIVE_CHANGES = 256
-#: full scan this often while some directories go unwatched
-_UNWATCHED_RESCAN_S = 10.0
 #: seconds between attempts to reach a broker that does not answer
 _BROKER_RETRY_S = 0.5
 #: how long ``once`` puts up with a service that cannot write (disk full, index away)
@@ -75,9 +72,19 @@ class Producer:
             frozenset({os.fsencode(layout.root)}),
         )
         self._scanner = Scanner(os.fsencode(self._root), rules)
-        self._watcher = Watcher(self._root, settings.debounce_ms, settings.debounce_max_ms)
+        self._watcher = Watcher(
+            self._root, settings.debounce_ms, settings.debounce_max_ms, heartbeat_s=settings.heartbeat_s
+        )
+        self._follower = Follower(settings, self._ledger, self._scanner, self._watcher, self._note)
         app = make_app(settings)
-        self._publisher = Publisher(app, settings.collection, settings.bulk_window, settings.lease_s, settings.attempts)
+        self._publisher = Publisher(
+            app,
+            Queues(make_client(settings), settings.collection),
+            settings.collection,
+            settings.bulk_window,
+            settings.lease_s,
+            settings.attempts,
+        )
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()  # its put may interrupt its get
         key = events_key(settings.collection)
         last_id = self._ledger.meta("last_event") or "0-0"
@@ -88,9 +95,9 @@ class Producer:
         self._greeted = settings.broker_url is not None or (
             known is not None and known == Lock.holder(layout, "worker")
         )
+        self._census = CensusTaker(settings.lease_s, settled=self._greeted)
         self._trouble_since: float | None = None
         self._ring_at = 0.0
-        self._rescan_at = 0.0
         self._stopped = False
 
     def stop(self) -> None:
@@ -99,7 +106,7 @@ class Producer:
 
     def run(self, *, once: bool = False) -> None:
         """Raises HeadwaterError with ``once`` if the index cannot be brought in step."""
-        self._ledger.set_metas({"scanned": "0", "folder": path_to_text(os.fsencode(self._root))})
+        self._ledger.set_metas({"scanned": "0", "checked": "0", "folder": path_to_text(os.fsencode(self._root))})
         try:
             self._begin()
             while not self._stopped:
@@ -118,14 +125,13 @@ class Producer:
         self._ledger.drop_old_tombstones()
         self._subscribe()
         self._reader.start()
-        self._scan("the start")
+        self._follower.scan("the start")
 
     def _subscribe(self) -> None:
         try:
             self._watcher.start()
         except OSError as error:
-            self._note("watch", f"the folder cannot be watched ({error.strerror}): it is scanned every "
-                       f"{_UNWATCHED_RESCAN_S:.0f} s; raise fs.inotify.max_user_watches")  # fmt: skip
+            log.warning("the folder cannot be watched (%s): it is looked at every few seconds", error.strerror)
         threading.Thread(target=self._watch, name="watcher", daemon=True).start()
 
     def _watch(self) -> None:
@@ -168,9 +174,9 @@ class Producer:
     def _take(self, message: _Message | None) -> None:
         match message:
             case Dirty(rescan=str(reason)):
-                self._scan(reason)
+                self._follower.scan(reason)
             case Dirty():
-                self._look(message.paths)
+                self._follower.look(message.paths)
             case Reported():
                 self._note_events(message)
             case BrokerBack():
@@ -181,14 +187,14 @@ class Producer:
                 raise message.error
 
     def _keep_up(self) -> None:
-        if time.monotonic() >= self._rescan_at:
-            self._scan("the timer")
+        self._follower.keep_up()
         if time.monotonic() >= self._ring_at and "folder" not in self._reasons:
             self._ring()
 
     def _ring(self) -> None:
         try:
             self._publisher.ring(self._ledger)
+            self._ask_for_census()
             self._note("broker", None)
         except BrokerUnavailable as error:
             self._note("broker", str(error))
@@ -197,78 +203,17 @@ class Producer:
     def _finished(self) -> bool:
         """In step, and a worker has told that the index is the one we know."""
         self._give_up_if_hopeless()
-        quiet = self._inbox.empty() and self._watcher.quiet
+        quiet = self._inbox.empty() and self._watcher.quiet and self._census.settled
         return self._greeted and quiet and self._ledger.meta("scanned") == "1" and not self._ledger.waiting()
 
     def _give_up_if_hopeless(self) -> None:
         if self._trouble_since is not None and time.monotonic() - self._trouble_since > _TROUBLE_S:
             raise HeadwaterError(self._reasons["service"])
-        if "folder" in self._reasons:
-            raise FolderError(self._reasons["folder"])
-
-    # -- folder -> ledger ------------------------------------------------------------------------------------
-
-    def _scan(self, reason: str) -> None:
-        """Compare the whole folder with the ledger. A folder that cannot be read deletes nothing."""
-        log.info("scan: %s", reason)
-        self._rescan_at = time.monotonic() + self._settings.rescan_s
-        try:
-            seen = self._scanner.scan()
-        except FolderError as error:
-            self._note("folder", str(error))
-            self._rescan_at = time.monotonic() + 2.0
-            return
-        self._note("folder", None)
-        known = self._ledger.known()
-        self._want(diff(self._open_only(known, seen), seen), seen, found_by="scan")
-        self._check_watches()
-        self._ledger.set_meta("scanned", "1")
-
-    def _look(self, paths: frozenset[bytes]) -> None:
-        """Compare dirty paths, and what is below them, with the ledger."""
-        if any(os.path.basename(path) in IGNORE_FILES for path in paths):
-            self._scan("the ignore rules changed")
-            return
-        if not os.path.isdir(self._root):
-            self._scan("the folder is gone")
-            return
-        seen: dict[bytes, Seen] = {}
-        known: dict[bytes, Fingerprint | None] = {}
-        for path in _topmost(paths):
-            seen |= self._scanner.look(path)
-            known |= self._ledger.known(below=path)
-        self._want(diff(self._open_only(known, seen), seen), seen, found_by="watch")
-
-    def _open_only(
-        self, known: dict[bytes, Fingerprint | None], seen: dict[bytes, Seen]
-    ) -> dict[bytes, Fingerprint | None]:
-        """Without the documents below directories that cannot be listed now: unseen is not gone."""
-        closed = tuple(directory + b"/" if directory else b"" for directory in self._scanner.closed)
-        if not closed:
-            return known
-        return {path: mark for path, mark in known.items() if path in seen or not path.startswith(closed)}
-
-    def _want(self, changes: Changes, seen: dict[bytes, Seen], found_by: Literal["scan", "watch"]) -> None:
-        if not len(changes):
-            return
-        lane: Lane = "live" if found_by == "watch" and len(changes) <= _LIVE_CHANGES else "bulk"
-        reach("producer:scanned")
-        with self._ledger.transaction():
-            self._ledger.want(changes, seen, lane)
-        reach("producer:wanted")
-
-    def _check_watches(self) -> None:
-        watches = watch_count()
-        missing = 0 if watches is None else self._scanner.directories - watches
-        if missing <= 0:
-            self._note("watch", None)
-            return
-        self._rescan_at = time.monotonic() + _UNWATCHED_RESCAN_S
-        self._note(
-            "watch",
-            f"{missing} of {self._scanner.directories} directories are not watched and are scanned every "
-            f"{_UNWATCHED_RESCAN_S:.0f} s: raise fs.inotify.max_user_watches",
-        )
+        for part in ("folder", "deletions"):
+            if part in self._reasons:
+                raise FolderError(self._reasons[part])
+        if "index" in self._reasons:
+            raise HeadwaterError(self._reasons["index"])
 
     # -- workers -> ledger -----------------------------------------------------------------------------------
 
@@ -284,11 +229,13 @@ class Producer:
                         self._ledger.add_embedded(event)
                     case Hello():
                         self._greet(event)
+                    case Census():
+                        self._hear_census(event)
             self._ledger.set_meta("last_event", reported.last_id)
         reach("producer:noted")
         self._reader.acknowledge(reported.last_id)
         if again:
-            self._look(frozenset(again))
+            self._follower.look(frozenset(again))
 
     def _note_outcome(self, outcome: Outcome) -> set[bytes]:
         """Returns the path if it must be looked at again."""
@@ -318,19 +265,53 @@ class Producer:
 
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
-        self._publisher.forget_all()
         self._trouble_since = None  # that of an earlier worker may have ended with it
+        if self._greeted and self._settings.qdrant_url is None:  # an embedded index has one worker: its own successor
+            self._blame(self._publisher.worker_died())
+        else:
+            self._publisher.forget_all()
         self._greeted = True
         self._ledger.set_meta("worker_pid", hello.worker.rpartition(":")[2])
-        documents, chunks = self._ledger.indexed()
         if self._ledger.meta("index_id") != hello.index_id:
             self._ledger.new_index(hello.index_id)
-        elif hello.documents < documents or hello.chunks < chunks:
+        self._census.expect()
+
+    def _blame(self, killer: tuple[bytes, int] | None) -> None:
+        """A document at which the worker dies each time has had its tries."""
+        if killer is not None:
+            path, deaths = killer
+            reason = f"the worker died at {deaths} tries while it worked on this document"
+            self._ledger.applied(Outcome(path, self._ledger.wanted_seq(path), "failed", reason=reason), 0)
+
+    def _hear_census(self, page: Census) -> None:
+        """Compare what the index holds with the ledger; read again what is damaged, sweep what nobody wants."""
+        counts = self._census.hear(page)
+        if counts is None or page.index_id != self._ledger.meta("index_id"):
+            return
+        verdict = compare(self._ledger.versions(), counts)
+        self._ledger.raise_seq(verdict.highest_seq)
+        if verdict.findings:
             log.warning(
-                "the index holds %d documents and %d chunks where the ledger has %d and %d: all are read again",
-                hello.documents, hello.chunks, documents, chunks,
+                "the index is not what the ledger says: %d documents are read again, %d versions are swept",
+                len(verdict.damaged), len(verdict.unwanted),
             )  # fmt: skip
-            self._ledger.want_all_again()
+        self._ledger.read_again(verdict.damaged)
+        goes_on = self._census.conclude(verdict, at_rest=not self._ledger.waiting())
+        self._ledger.set_meta("checked", "1" if self._census.settled else "0")
+        self._note(
+            "index",
+            None
+            if goes_on
+            else "the index does not become what the ledger says, though documents were read again: "
+            "run 'headwater verify'",
+        )
+
+    def _ask_for_census(self) -> None:
+        """Once all is settled, ask again whether the index agrees now. Raises BrokerUnavailable."""
+        name = self._census.to_ask()
+        if name is not None and not self._ledger.waiting():
+            self._publisher.ask_for_census(name, self._census.sweep)
+            self._census.asked(name)
 
     # -- what people see -------------------------------------------------------------------------------------
 
@@ -344,12 +325,3 @@ class Producer:
             log.warning("%s", reason)
             self._reasons[part] = reason
         self._ledger.set_meta("reasons", json.dumps(list(self._reasons.values())))
-
-
-def _topmost(paths: frozenset[bytes]) -> list[bytes]:
-    """The paths without those that lie below another one of them."""
-    kept: list[bytes] = []
-    for path in sorted(paths):
-        if not (kept and (kept[-1] == b"" or path.startswith(kept[-1] + b"/"))):
-            kept.append(path)
-    return kept

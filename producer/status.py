@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from headwater.document import path_to_text
-from headwater.state import Layout
+from headwater.state import Layout, Troubles
 from producer.ledger import Ledger, Row
 
 __all__ = ["Observer", "forget_step", "read_status"]
@@ -17,7 +17,7 @@ def forget_step(layout: Layout) -> None:
     """A service begins: it is not in step before it has looked. Raises HeadwaterError if the ledger is unusable."""
     ledger = Ledger(layout.ledger)
     try:
-        ledger.set_meta("scanned", "0")
+        ledger.set_metas({"scanned": "0", "checked": "0"})
     finally:
         ledger.close()
 
@@ -48,7 +48,8 @@ class Observer:
 def read_status(layout: Layout, *, running: bool) -> dict[str, Any]:
     """The status as one JSON-able object.
 
-    ``in_step`` (bool), ``documents`` (numbers by state), ``chunks``, ``embedded_texts_total`` and
+    ``in_step`` (bool), ``checked`` (bool: the index was compared with the ledger since the start, and agreed),
+    ``documents`` (numbers by state), ``chunks``, ``embedded_texts_total`` and
     ``reused_texts_total`` (since the index was made), ``health`` (ok, degraded, failing), ``reasons`` (list of
     sentences), ``running`` (bool), ``folder``, ``state_dir``.
     """
@@ -63,7 +64,7 @@ def read_status(layout: Layout, *, running: bool) -> dict[str, Any]:
 
 def _status(ledger: Ledger, layout: Layout, *, running: bool) -> dict[str, Any]:
     counts = ledger.counts()
-    reasons = list(json.loads(ledger.meta("reasons") or "[]")) if running else []
+    reasons = [*json.loads(ledger.meta("reasons") or "[]"), *Troubles.read(layout).sentences] if running else []
     failing = bool(reasons)
     if counts.failed:
         first = next(iter(ledger.rows(state="failed", limit=1)), None)  # it may be due again by now
@@ -71,6 +72,7 @@ def _status(ledger: Ledger, layout: Layout, *, running: bool) -> dict[str, Any]:
         reasons.append(f"{counts.failed} documents failed{example}")
     return {
         "in_step": ledger.meta("scanned") == "1" and counts.waiting == 0 and not ledger.waiting(),
+        "checked": ledger.meta("checked") == "1",
         "documents": {
             "indexed": counts.indexed,
             "partial": counts.partial,
@@ -93,6 +95,7 @@ def _empty(layout: Layout) -> dict[str, Any]:
     documents = dict.fromkeys(("indexed", "partial", "refused", "failed", "waiting"), 0)
     return {
         "in_step": False,
+        "checked": False,
         "documents": documents,
         "chunks": 0,
         "embedded_texts_total": 0,

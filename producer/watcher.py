@@ -52,6 +52,10 @@ _MOST_DIRTY = 50_000
 _SECOND_LOOK_S = 0.5
 #: how often the watch itself is examined
 _EXAMINE_S = 1.0
+#: a file of this name in the folder, made and removed at once, must come back as an event
+HEARTBEAT_FILE = b".headwater-heartbeat"
+#: how long it may take
+_HEARTBEAT_ANSWER_S = 5.0
 #: pause between two looks at the marks, so that a stream of events does not keep a core busy
 _BREATH_S = 0.003
 
@@ -71,12 +75,16 @@ class _Marks(FileSystemEventHandler):
     times: dict[bytes, tuple[float, float]] = field(default_factory=dict)
     new_directories: dict[bytes, float] = field(default_factory=dict)
     wake: threading.Event = field(default_factory=threading.Event)
+    heard_at: float = 0.0
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         now = time.monotonic()
         for name in (event.src_path, event.dest_path):
             if name:
                 path = os.fsencode(name)
+                if path.endswith(HEARTBEAT_FILE):
+                    self.heard_at = now
+                    return
                 first, _ = self.times.get(path, (now, now))
                 self.times[path] = (first, now)
                 if event.is_directory:
@@ -102,7 +110,7 @@ class _Overflow(logging.Handler):
 class Watcher:
     """Watches one folder with all below it. Subscribe (``start``) before the first scan."""
 
-    def __init__(self, root: Path, debounce_ms: int, debounce_max_ms: int) -> None:
+    def __init__(self, root: Path, debounce_ms: int, debounce_max_ms: int, heartbeat_s: float = 0.0) -> None:
         self._root = root
         self._prefix = os.fsencode(root) + b"/"
         self._debounce_s = debounce_ms / 1000
@@ -113,6 +121,9 @@ class Watcher:
         self._identity: tuple[int, int] | None = None
         self._gone = False
         self._stopping = threading.Event()
+        self._heartbeat_s = heartbeat_s
+        self._beat_at = time.monotonic() + heartbeat_s
+        self._beaten_at: float | None = None
 
     def start(self) -> None:
         """Subscribe. Raises OSError if the folder is not there or cannot be watched at all."""
@@ -135,6 +146,12 @@ class Watcher:
                 self._observer.stop()
                 self._observer.join(timeout=5)
             self._observer = None
+
+    def watches(self, path: bytes) -> bool:
+        """Whether a directory (relative to the root) has a watch; True where that cannot be known."""
+        full = os.path.join(os.fsencode(self._root), path) if path else os.fsencode(self._root)
+        emitters = () if self._observer is None else self._observer.emitters
+        return any((watched := _watched_by(emitter)) is None or full in watched for emitter in emitters)
 
     @property
     def quiet(self) -> bool:
@@ -197,7 +214,31 @@ class Watcher:
             return self._watch_again("the folder was replaced")
         if self._observer is None or not self._alive(self._observer):
             return self._watch_again("the watch was lost")
+        return self._beat()
+
+    def _beat(self) -> str | None:
+        """A watch may be deaf without any sign: what we do to the folder ourselves must come back as an event."""
+        now = time.monotonic()
+        if self._beaten_at is not None:
+            if self._marks.heard_at >= self._beaten_at:
+                self._beaten_at = None
+            elif now > self._beaten_at + _HEARTBEAT_ANSWER_S:
+                self._beaten_at = None
+                return self._watch_again("the watch does not answer")
+        elif self._heartbeat_s and now >= self._beat_at:
+            self._beat_at = now + self._heartbeat_s
+            self._beaten_at = now if self._touch_heartbeat() else None
         return None
+
+    def _touch_heartbeat(self) -> bool:
+        """False where the folder may not be written to: then there is no heartbeat."""
+        path = os.path.join(os.fsencode(self._root), HEARTBEAT_FILE)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            os.unlink(path)
+        except OSError:
+            return False
+        return True
 
     def _alive(self, observer: BaseObserver) -> bool:
         emitters = observer.emitters
@@ -231,18 +272,7 @@ def _forget_dead_reader() -> None:
             InotifyFD._instance = None
 
 
-def watch_count() -> int | None:
-    """How many inotify watches this process holds (proc(5), fdinfo); None where that cannot be known."""
-    try:
-        names = os.listdir("/proc/self/fdinfo")
-    except OSError:
-        return None
-    return sum(_watches(f"/proc/self/fdinfo/{name}") for name in names)
-
-
-def _watches(path: str) -> int:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return sum(line.startswith("inotify") for line in file)
-    except OSError:
-        return 0
+def _watched_by(emitter: object) -> dict[bytes, object] | None:
+    """The paths that watchdog's inotify emitter watches; None for another kind of emitter."""
+    inotify = getattr(emitter, "_inotify", None)
+    return getattr(inotify, "_active_callbacks_by_path", None)

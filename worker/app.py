@@ -18,7 +18,7 @@ __all__ = ["app"]
 _settings = Settings.load()
 _runtime = Runtime(_settings, on_stall=lambda: setattr(state, "should_stop", ModelStalled.exit_code))
 app = make_app(_settings)
-register(app, _runtime.parts)
+register(app, _runtime.parts, _runtime.census)
 
 
 @worker_init.connect(weak=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +34,9 @@ Vector = NDArray[np.float32]
 
 #: new texts of one document that are embedded before they are written: what a crash can cost
 _SLICE = 256
+
+#: failures that are remembered, so that a hint that comes twice is not two tries
+_REMEMBERED_FAILURES = 10_000
 
 #: texts and priority -> unit vectors [n, dimension] and the number of texts that the model saw
 Embed = Callable[[Sequence[str], Priority], tuple[Vector, int]]
@@ -78,6 +82,8 @@ class Pipeline:
         self._fingerprint = pipeline_fingerprint
         self._max_file_bytes = max_file_bytes
         self._check_space = check_space
+        #: the last failures, by path: a hint that comes twice is answered, not tried once more
+        self._failures: OrderedDict[bytes, Outcome] = OrderedDict()
         self._busy: set[bytes] = set()
         self._freed = threading.Condition()
 
@@ -85,6 +91,7 @@ class Pipeline:
         """Work through a hint. Every outcome is durable when this returns."""
         with self._held({item.path for item in hint.items}):
             outcomes, reused = self._apply(hint)
+            self._remember(outcomes)
         events: list[Event] = [Embedded(0, reused)] if reused else []
         return [*events, *outcomes]
 
@@ -99,6 +106,16 @@ class Pipeline:
         except (IndexUnavailable, DiskFull, FolderError, SandboxUnavailable) as error:
             return [_service_failure(item, error) for item in hint.items], 0
         return outcomes, reused
+
+    def _remember(self, outcomes: Sequence[Outcome]) -> None:
+        """Note which tries failed; each has a seq of its own."""
+        with self._freed:
+            for outcome in outcomes:
+                self._failures.pop(outcome.path, None)
+                if outcome.is_try:
+                    self._failures[outcome.path] = outcome
+            while len(self._failures) > _REMEMBERED_FAILURES:
+                self._failures.popitem(last=False)
 
     def _index_and_delete(self, hint: Hint) -> tuple[list[Outcome], int]:
         outcomes: list[Outcome] = []
@@ -129,6 +146,9 @@ class Pipeline:
 
     def _guarded(self, item: Item, step: Callable[[Item], _Read | Outcome]) -> _Read | Outcome:
         """One document's trouble becomes its outcome."""
+        before = self._failures.get(item.path)
+        if before is not None and before.seq == item.seq:
+            return before
         try:
             return step(item)
         except SourceGone:
@@ -147,6 +167,9 @@ class Pipeline:
             if held.seq == item.seq:  # the write may have ended before its delete
                 self._index.delete(document_id(item.path), item.seq)
             return done
+        item = item.with_content(digest)
+        if item.operation == "spent":
+            return self._spent(item, source, digest)
         try:
             extraction = self._extractor.extract(path_to_text(item.path), source.data)
         except ExtractionRefused as refusal:
@@ -155,7 +178,7 @@ class Pipeline:
         except ExtractionFailed as failure:
             outcome = self._failed(item, str(failure))
             return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)
-        reach("worker:extracted")
+        reach("worker:extracted", path_to_text(item.path))
         return _Read(item, source, digest, held, extraction)
 
     def _refused(self, item: Item, reason: str) -> Outcome:
@@ -163,8 +186,14 @@ class Pipeline:
         self._index.delete(document_id(item.path), item.seq + 1)
         return Outcome(item.path, item.seq, "refused", reason=reason)
 
+    def _spent(self, item: Item, source: Source, digest: str) -> Outcome:
+        """The content that used up its tries is still there: no further one, and the ledger knows the reason."""
+        self._index.delete(document_id(item.path), item.seq + 1)
+        return Outcome(item.path, item.seq, "failed", fingerprint=source.fingerprint, content_hash=digest)
+
     def _failed(self, item: Item, reason: str) -> Outcome:
         """An earlier version stays as long as another try is left."""
+        log.warning("%s failed: %s", path_to_text(item.path), reason)
         if item.operation == "final":
             self._index.delete(document_id(item.path), item.seq + 1)
         held = self._index.document_state(document_id(item.path))
@@ -200,8 +229,9 @@ class Pipeline:
             if len(group) > 1:
                 parts = [self._write_group([read], vectors, lane) for read in group]
                 return [outcome for outcomes, _ in parts for outcome in outcomes], sum(fresh for _, fresh in parts)
-            log.warning("%s could not be embedded: %s", path_to_text(group[0].item.path), error)
-            return [self._failed(group[0].item, f"the text could not be embedded: {error}")], 0
+            outcome = self._failed(group[0].item, f"the text could not be embedded: {error}")
+            read = group[0]
+            return [replace(outcome, fingerprint=read.source.fingerprint, content_hash=read.content_hash)], 0
 
     def _suspected(self, read: _Read, stalled: ModelStalled) -> Outcome:
         """A stalled model costs a document a try if its text was in the model; its last, if no other text was."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from headwater.messages import Hello, events_key
 from headwater.query import LocalEngine, query_embedding
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout
+from worker.census import census_pages
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
@@ -32,6 +34,12 @@ log = logging.getLogger(__name__)
 
 #: a worker that is ending may hold the lock and the shard for a moment
 _LOCK_WAIT_S = 20.0
+
+
+def _end_at_once(sentence: str) -> None:
+    """Nothing can be done here with a damaged shard, not even to close it: the next process makes a new one."""
+    print(f"headwater: {sentence}", file=sys.stderr, flush=True)
+    os._exit(IndexUnavailable.exit_code)
 
 
 class Runtime:
@@ -52,6 +60,7 @@ class Runtime:
         self._engine: Future[LocalEngine] = Future()
         self._closers: list[Callable[[], object]] = []
         self.pipeline: Pipeline | None = None
+        self._index: tuple[VectorIndex, str] | None = None
         self.reporter = Reporter(make_client(settings), events_key(settings.collection))
 
     def start(self, *, serve: bool = False) -> None:
@@ -59,7 +68,7 @@ class Runtime:
         settings = self._settings
         root = os.fsencode(self._folder())
         self._lock()
-        index = open_index(settings, self._layout)
+        index = open_index(settings, self._layout, on_damage=_end_at_once)
         self._closers.append(index.close)
         greeted = self._open_early(index)
         if serve:
@@ -75,11 +84,21 @@ class Runtime:
         self._closers.append(batcher.close)
         _try_out(batcher, settings)
         manifest = index.ensure_schema(embedder.name, embedder.dimension)
+        self._index = index, manifest.index_id
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query))
         if not greeted:
             self._greet(index, manifest)
+
+    def census(self, name: str, sweep: Sequence[int]) -> None:
+        """Delete what nobody wants, durably, and tell what the index holds."""
+        assert self._index is not None, "the worker has not started"
+        index, index_id = self._index
+        if sweep:
+            index.sweep(sweep)
+            index.flush()
+        self._take_census(index, index_id, name)
 
     def parts(self) -> tuple[Pipeline, Reporter]:
         """What the task needs."""
@@ -111,9 +130,12 @@ class Runtime:
         return True
 
     def _greet(self, index: VectorIndex, manifest: Manifest) -> None:
-        counts = index.count()
         name = f"{socket.gethostname()}:{os.getpid()}"
-        self.reporter.report([Hello(name, manifest.index_id, counts.documents, counts.chunks)])
+        self.reporter.report([Hello(name, manifest.index_id)])
+        self._take_census(index, manifest.index_id, name)
+
+    def _take_census(self, index: VectorIndex, index_id: str, name: str) -> None:
+        self.reporter.report(list(census_pages(name, index_id, index.census())))
 
     def _serve(self, index: VectorIndex) -> None:
         server = ApiServer(self._settings)

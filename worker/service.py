@@ -30,7 +30,7 @@ def run_worker(settings: Settings, *, serve: bool, status: Callable[[], dict[str
     stalled = threading.Event()
     runtime = Runtime(settings, status=status, on_stall=lambda: _drain(stalled))
     app = make_app(settings)
-    register(app, runtime.parts)
+    register(app, runtime.parts, runtime.census)
     try:
         runtime.start(serve=serve)
         worker = app.Worker(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from celery import Celery
 
-from headwater.errors import MessageError
+from headwater.errors import IndexUnavailable, MessageError
 from headwater.failpoints import reach
-from headwater.messages import APPLY_TASK, Event, Hint, Outcome
+from headwater.messages import APPLY_TASK, CENSUS_TASK, Event, Hint, Outcome, census_from_wire
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
 
@@ -18,8 +18,10 @@ __all__ = ["register"]
 log = logging.getLogger(__name__)
 
 
-def register(app: Celery, parts: Callable[[], tuple[Pipeline, Reporter]]) -> None:
-    """Add the task to an app. ``parts`` is called per hint, once the worker has started."""
+def register(
+    app: Celery, parts: Callable[[], tuple[Pipeline, Reporter]], take_census: Callable[[str, Sequence[int]], None]
+) -> None:
+    """Add the tasks to an app. Both callables are called per message, once the worker has started."""
 
     @app.task(name=APPLY_TASK)
     def apply(wire: object) -> None:
@@ -31,6 +33,13 @@ def register(app: Celery, parts: Callable[[], tuple[Pipeline, Reporter]]) -> Non
             return
         reporter.report(_apply(pipeline, hint))
         reach("worker:reported")
+
+    @app.task(name=CENSUS_TASK)
+    def census(wire: object) -> None:
+        try:
+            take_census(*census_from_wire(wire))
+        except (MessageError, IndexUnavailable) as error:
+            log.warning("a census was not taken: %s", error)  # the producer asks again
 
 
 def _apply(pipeline: Pipeline, hint: Hint) -> list[Event]:

@@ -180,6 +180,32 @@ def test_the_index_of_a_running_service_is_asked_through_it(api: Api, engine: Lo
         assert index.search("star") == engine.search("star")
 
 
+def test_a_document_and_known_texts_are_told_through_http_as_by_the_index(
+    remote: RemoteEngine, engine: LocalEngine
+) -> None:
+    owl, nobody = document_id(b"birds/owl.md"), document_id(b"nobody.md")
+    record = remote.record(owl)
+    assert record == engine.record(owl) is not None
+    assert (record["path"], record["chunks"], record["pipeline"]) == ("birds/owl.md", 1, "p")
+    assert record["model"] and "text" not in record
+    assert remote.record(nobody) is None
+    here, other = text_hash(DOCUMENTS["birds/owl.md"][0]), text_hash("a text of no document")
+    assert remote.known([here, other, here]) == engine.known([here, other, here]) == {here}
+    assert remote.known([]) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/document", {}), ("/v1/document", {"document_id": 5}), ("/v1/document", {"document_id": "\u00e4"}),
+        ("/v1/document", {"document_id": "a", "more": 1}), ("/v1/known", {}), ("/v1/known", {"text_hashes": "abc"}),
+        ("/v1/known", {"text_hashes": [1]}), ("/v1/known", {"text_hashes": ["\ud800"]}),
+    ],
+)  # fmt: skip
+def test_a_bad_lookup_is_answered_with_400_and_one_sentence(api: Api, path: str, body: Mapping[str, Any]) -> None:
+    api.problem(400, path, body)
+
+
 def test_errors_come_through_http_as_what_they_are(remote: RemoteEngine) -> None:
     index = Index(remote)
     with pytest.raises(QueryError, match="there is no filter 'colour'"):

@@ -27,6 +27,7 @@ from headwater.errors import BrokerUnavailable
 from headwater.messages import (
     APPLY_TASK,
     EVENT_FIELD,
+    Census,
     Embedded,
     Event,
     Hello,
@@ -41,13 +42,14 @@ from producer.diff import Changes, Seen
 from producer.ledger import Ledger
 from producer.outcomes import BrokerBack, Reader, Reported
 from producer.publisher import Publisher
+from producer.queues import Queues
 from worker.reporter import Reporter
 
 #: a worker as ``worker.app`` makes it, but for the pipeline: this one says that all is indexed
 _WORKER = """
 import sys
 from headwater.broker import make_app, make_client
-from headwater.messages import Outcome, events_key
+from headwater.messages import Census, Outcome, events_key
 from headwater.settings import Settings
 from worker.reporter import Reporter
 from worker.tasks import register
@@ -62,7 +64,11 @@ class Pipeline:
 
 app = make_app(settings)
 reporter = Reporter(make_client(settings), events_key(settings.collection))
-register(app, lambda: (Pipeline(), reporter))
+
+def census(name, sweep):
+    reporter.report([Census(name, f"swept {sweep}", 0, 1, ((9, 3),))])
+
+register(app, lambda: (Pipeline(), reporter), census)
 app.worker_main(["worker", "--loglevel", "warning", "--without-gossip", "--without-mingle"])
 """
 
@@ -289,7 +295,7 @@ def report(settings: Settings, events: list[Event]) -> None:
 
 def test_events_come_in_the_order_they_were_reported(valkey: Any, listen: Listen) -> None:
     settings = settings_of(valkey)
-    sent = [Hello("w", "id", 1, 2), *_events(1200), Embedded(3, 4)]
+    sent = [Hello("w", "id"), *_events(1200), Embedded(3, 4)]
     report(settings, sent[:700])
     heard = listen(settings)
     report(settings, sent[700:])
@@ -389,7 +395,8 @@ def due(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def _publisher(settings: Settings) -> Publisher:
-    return Publisher(broker.make_app(settings), settings.collection, bulk_window=4, lease_s=60, attempts=3)
+    queues = Queues(broker.make_client(settings), settings.collection)
+    return Publisher(broker.make_app(settings), queues, settings.collection, bulk_window=4, lease_s=60, attempts=3)
 
 
 def test_a_due_document_is_rung_for_once_until_its_outcome(valkey: Any, due: Ledger, client: redis.Redis) -> None:
@@ -441,3 +448,31 @@ def test_a_publisher_does_not_wait_for_ever_for_a_broker_that_is_frozen(
     with broker.make_client(settings) as client:
         assert client.llen(queue_name(settings.collection, "live")) == 1
     publisher.app.close()
+
+
+def test_what_lies_in_the_queues_is_counted_and_dropped(valkey: Any, due: Ledger) -> None:
+    settings = settings_of(valkey)
+    publisher = _publisher(settings)
+    assert publisher.queues.waiting("live") == 0
+    publisher.ring(due)
+    assert (publisher.queues.waiting("live"), publisher.queues.waiting("bulk")) == (1, 0)
+    publisher.queues.purge()
+    assert publisher.queues.waiting("live") == 0
+    publisher.app.close()
+
+
+def test_a_census_is_asked_for_and_answered_through_the_queue(worker: Worker, listen: Listen) -> None:
+    heard = listen(worker.settings)
+    publisher = _publisher(worker.settings)
+    publisher.ask_for_census("name", [7, 8])
+    wait_until(lambda: any(isinstance(event, Census) for event in heard.events), "the census", timeout_s=30)
+    [census] = [event for event in heard.events if isinstance(event, Census)]
+    assert census == Census("name", "swept [7, 8]", 0, 1, ((9, 3),))
+    publisher.app.close()
+
+
+def test_queues_of_a_broker_that_is_gone_are_one_sentence(own_valkey: Any) -> None:
+    queues = Queues(broker.make_client(settings_of(own_valkey)), "any")
+    own_valkey.stop()
+    with pytest.raises(BrokerUnavailable, match="does not answer"):
+        queues.waiting("live")

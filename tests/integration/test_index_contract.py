@@ -219,6 +219,23 @@ def test_the_vectors_of_a_document_come_in_the_order_of_its_chunks(index: Vector
     np.testing.assert_allclose(found, np.stack([vector(text) for text in texts]), atol=1e-6)
 
 
+def test_the_record_of_a_document_is_found_without_its_texts(index: VectorIndex) -> None:
+    index.apply(version("a", 1, ["one", "two"], title="A", partial="1 part could not be read"))
+    index.apply(version("empty", 2))
+    record = index.record(document_id(b"a"))
+    assert record is not None
+    assert (record["path"], record["seq"], record["chunks"], record["title"]) == ("a", 1, 2, "A")
+    assert (record["pipeline"], record["partial"], record["content_hash"]) == (
+        "p",
+        "1 part could not be read",
+        "hash of 1",
+    )
+    assert "text" not in record
+    empty = index.record(document_id(b"empty"))
+    assert empty is not None and empty["chunks"] == 0
+    assert index.record(document_id(b"nobody")) is None
+
+
 def test_a_scan_gives_every_point_once_with_or_without_its_vectors(index: VectorIndex) -> None:
     texts = [f"text {n}" for n in range(600)]
     index.apply(version("a", 1, texts))
@@ -692,3 +709,40 @@ def test_a_flush_that_fails_fails_for_everybody_who_waited_for_it(index_director
         errors = [one.exception(timeout=20) for one in (first, *others)]
     assert [type(error) for error in errors] == [IndexUnavailable] * 4
     assert all(isinstance(error, HeadwaterError) for error in errors)
+
+
+# -- census -----------------------------------------------------------------------------------------------
+
+
+def test_a_census_counts_the_points_of_each_version(backend: Backend) -> None:
+    index = backend.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
+    assert index.census() == {}
+    index.apply(version("a", 1, ["one", "two"]))
+    index.apply(version("b", 2))
+    index.apply(version("a", 3, ["one"]))
+    assert index.census() == {2: 1, 3: 2}
+    newest = 2**53 - 1
+    index.apply(version("c", newest, [str(n) for n in range(300)]))
+    assert index.census() == {2: 1, 3: 2, newest: 301}
+
+
+def test_a_sweep_deletes_exactly_the_versions_that_it_names(backend: Backend) -> None:
+    index = backend.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
+    for seq in (1, 2, 3):
+        index.apply(version(f"{seq}", seq, ["text"]))
+    index.sweep([1, 3, 7])
+    index.sweep([])
+    assert index.census() == {2: 2}
+    assert index.paths() == ["2"]
+
+
+def test_versions_that_differ_by_one_are_swept_apart_however_large(backend: Backend) -> None:
+    index = backend.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
+    high = 2**53 - 2
+    index.apply(version("a", high, ["text"]))
+    index.apply(version("b", high + 1, ["text"]))
+    index.sweep([high])
+    assert index.census() == {high + 1: 2}

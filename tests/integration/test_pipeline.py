@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -512,6 +512,38 @@ def test_a_document_that_fails_keeps_its_earlier_version_until_the_last_try(quic
     quick.extractor.failing.clear()
     assert states(quick.apply("a.md", final=True)) == ["indexed"]
     assert quick.texts("a.md") == [BREAD]
+
+
+def test_a_hint_that_comes_twice_is_tried_once_and_answered_twice(quick: Bench) -> None:
+    quick.write("a.md", BREAD)
+    quick.extractor.failing.add("a.md")
+    hint = Hint((quick.item("a.md"),), "live")
+    (first,) = quick.again(hint)
+    assert quick.again(hint) == [first]
+    assert first.state == "failed" and quick.extractor.names == ["a.md"]
+    # And the next try, which has a seq of its own, is one
+    (second,) = quick.apply("a.md")
+    assert second.state == "failed" and quick.extractor.names == ["a.md", "a.md"]
+
+
+def test_content_whose_tries_are_spent_is_not_tried_again_and_other_content_is(quick: Bench) -> None:
+    # Given a document that used up its tries
+    quick.write("a.md", BREAD)
+    quick.extractor.failing.add("a.md")
+    (failed,) = quick.apply("a.md", final=True)
+    assert failed.content_hash == content_hash(BREAD.encode()) and failed.fingerprint is not None
+    tried = list(quick.extractor.names)
+    # When a hint for the same content comes
+    spent = replace(quick.item("a.md", "spent"), tried=failed.content_hash)
+    (again,) = quick.again(Hint((spent,), "live"))
+    # Then nobody looks into it, and the answer is no try
+    assert (again.state, again.retryable, again.content_hash) == ("failed", False, failed.content_hash)
+    assert quick.extractor.names == tried
+    # And other content is read
+    quick.write("a.md", STARS)
+    quick.extractor.failing.clear()
+    (other,) = quick.again(Hint((replace(quick.item("a.md", "spent"), tried=failed.content_hash),), "live"))
+    assert other.state == "indexed"
 
 
 # -- models that do not do their work ---------------------------------------------------------------------

@@ -19,7 +19,7 @@ from watchdog.observers.inotify_c import InotifyFD
 
 from producer.rules import Rules
 from producer.scanner import Scanner
-from producer.watcher import Dirty, Watcher, watch_count
+from producer.watcher import HEARTBEAT_FILE, Dirty, Watcher
 
 #: watchdog warns in its own thread when a directory is found twice, which is no harm; as an error it ends the thread
 pytestmark = pytest.mark.filterwarnings("ignore:Callback with id:RuntimeWarning")
@@ -72,6 +72,13 @@ class Follower:
 
 
 Follow = Callable[[Path], Follower]
+
+
+def watch_count() -> int:
+    """How many inotify watches this process holds (proc(5), fdinfo)."""
+    found = (Path(f"/proc/self/fdinfo/{name}") for name in os.listdir("/proc/self/fdinfo"))
+    texts = (path.read_text("ascii", errors="replace") for path in found if path.exists())
+    return sum(text.count("\ninotify") for text in texts)
 
 
 @pytest.fixture
@@ -319,10 +326,58 @@ def test_stopping_gives_all_watches_back(root: Path) -> None:
     for n in range(5):
         (root / f"{n}").mkdir()
     before = watch_count()
-    assert before is not None
     watcher = Watcher(root, DEBOUNCE_MS, DEBOUNCE_MAX_MS)
     watcher.start()
     wait_until(lambda: watch_count() == before + 6, "a watch for each directory", timeout_s=5)
     watcher.stop()
     watcher.stop()
     wait_until(lambda: watch_count() == before, "no watch is left", timeout_s=5)
+
+
+def test_a_watch_that_hears_is_left_alone_and_leaves_no_file(root: Path) -> None:
+    watcher = Watcher(root, DEBOUNCE_MS, DEBOUNCE_MAX_MS, heartbeat_s=0.5)
+    watcher.start()
+    follower = Follower(root, watcher)
+    follower.thread.start()
+    time.sleep(3.5)
+    watcher.stop()
+    follower.thread.join(10)
+    assert watcher._marks.heard_at > 0
+    assert follower.handed == []
+    assert os.listdir(root) == []
+
+
+def test_a_watch_that_is_deaf_is_made_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a watch whose kernel side is gone without a word
+    monkeypatch.setattr("producer.watcher._HEARTBEAT_ANSWER_S", 1.0)
+    watcher = Watcher(root, DEBOUNCE_MS, DEBOUNCE_MAX_MS, heartbeat_s=0.5)
+    watcher.start()
+    follower = Follower(root, watcher)
+    follower.thread.start()
+    assert watcher._observer is not None
+    [emitter] = watcher._observer.emitters
+    inotify = emitter._inotify  # type: ignore[attr-defined]  # watchdog's own
+    monkeypatch.setattr(type(inotify), "on_event", lambda *_: None)
+    # When its heartbeat does not come back
+    wait_until(lambda: follower.rescans, "a rescan", timeout_s=10)
+    monkeypatch.undo()
+    # Then a scan is asked for
+    assert follower.rescans[0] == "the watch does not answer"
+    watcher.stop()
+    follower.thread.join(10)
+
+
+def test_a_folder_that_may_not_be_written_has_no_heartbeat(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / os.fsdecode(HEARTBEAT_FILE)).mkdir()  # a directory in its place: opening it for writing fails
+    watcher = Watcher(root, DEBOUNCE_MS, DEBOUNCE_MAX_MS, heartbeat_s=0.1)
+    assert watcher._touch_heartbeat() is False
+
+
+def test_it_knows_which_directories_are_watched(root: Path) -> None:
+    (root / "inner").mkdir()
+    watcher = Watcher(root, DEBOUNCE_MS, DEBOUNCE_MAX_MS)
+    assert not watcher.watches(b"")
+    watcher.start()
+    assert watcher.watches(b"") and watcher.watches(b"inner") and not watcher.watches(b"other")
+    watcher.stop()
+    assert not watcher.watches(b"inner")

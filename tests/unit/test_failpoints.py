@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "from headwater.failpoints import reach; [reach('worker:read') for _ in range(3)]; print('alive')"
 
 
-def run(armed: str | None) -> subprocess.CompletedProcess[str]:
+def run(armed: str | None, program: str = PROGRAM) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "HEADWATER_FAILPOINTS"}
     environment |= {"PYTHONPATH": str(ROOT)} | ({} if armed is None else {"HEADWATER_FAILPOINTS": armed})
-    return subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
 
 
 def test_nothing_happens_where_nothing_is_armed() -> None:
@@ -41,6 +41,28 @@ def test_a_token_is_spent_once(tmp_path: Path) -> None:
     assert run(f"worker:read=kill@{token}").stdout == "alive\n"
 
 
+def test_passes_count_only_while_the_token_is_there(tmp_path: Path) -> None:
+    # Given a token that comes after the first pass
+    token = tmp_path / "token"
+    program = PROGRAM.replace("[reach", f"reach('worker:read'); open({str(token)!r}, 'w').write('2'); [reach")
+    # When three more pass
+    done = run(f"worker:read=error:7@{token};worker:read=kill@{token}.other", program)
+    # Then it fires at the second of them, as the number in the token says
+    assert "a failpoint" in done.stderr
+    assert "alive" not in done.stdout
+    assert not token.exists()
+
+
+def test_a_new_token_arms_again(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    body = f"open({str(token)!r}, 'w').close(); reach('worker:read')"
+    program = f"from headwater.failpoints import reach; {body}; reach('worker:read'); {body}; print('alive')"
+    token.touch()
+    done = run(f"worker:read=sleep0@{token}", program)
+    assert done.stdout == "alive\n", done.stderr
+    assert not token.exists()
+
+
 def test_an_error_is_an_os_error() -> None:
     assert "OSError: [Errno 5] a failpoint" in run("worker:read=error").stderr
 
@@ -50,4 +72,11 @@ def test_each_name_is_reached_somewhere(name: str) -> None:
     sources = [
         p.read_text("utf-8") for package in ("headwater", "producer", "worker") for p in (ROOT / package).glob("*.py")
     ]
-    assert sum(source.count(f'reach("{name}")') for source in sources) == 1
+    assert sum(source.count(f'reach("{name}"') for source in sources) == 1
+
+
+def test_only_passes_of_the_marked_subject_count() -> None:
+    program = "from headwater.failpoints import reach; reach('worker:read', 'good.md'); print('alive', flush=True); "
+    program += "reach('worker:read', 'poison.md')"
+    done = run("worker:read=kill~poison", program)
+    assert (done.stdout, done.returncode) == ("alive\n", -signal.SIGKILL)

@@ -158,6 +158,8 @@ class AnyHistory(RuleBasedStateMachine):
         assert settled or late or state in ("vanished", "changed", "superseded", "failed")
         if settled:
             self.waiting.discard(path)
+        elif outcome.is_try and not late and path in self.waiting:
+            self.note(path)  # the next try has a seq of its own
 
     @rule(seconds=st.integers(-10_000_000, 10_000_000))
     def the_clock_jumps(self, seconds: int) -> None:
@@ -466,11 +468,34 @@ def test_counts_are_by_state_and_what_is_due_waits(ledger: Ledger) -> None:
     counts = ledger.counts()
     assert counts == Counts(indexed=2, partial=1, refused=1, failed=1, waiting=2, chunks=13)
     assert counts.documents == 7
-    assert ledger.indexed() == (3, 9)
+    whole = {version.path: version.points for version in ledger.versions() if version.points}
+    assert whole == {b"0": 4, b"1": 4, b"2": 4}
+
+
+def test_documents_that_are_wanted_again_get_seqs_of_their_own_and_the_others_keep_theirs(ledger: Ledger) -> None:
+    create(ledger, b"a", b"b", b"c")
+    for path in (b"a", b"b", b"c"):
+        settle(ledger, path)
+    before = {version.path: version.applied_seq for version in ledger.versions()}
+    with ledger.transaction():
+        ledger.read_again([b"a", b"c", b"unknown"])
+    after = {version.path: version.wanted_seq for version in ledger.versions()}
+    assert after[b"b"] == before[b"b"]
+    assert max(before.values()) < after[b"a"] < after[b"c"]
+    assert [entry.item.path for entry in ledger.due(10, 3)] == [b"a", b"c"]
+
+
+def test_deletions_are_accepted_by_number_and_forgotten_when_released(ledger: Ledger) -> None:
+    assert ledger.accept_deletions() == ledger.accepted_deletions() == 0
+    ledger.hold_deletions(7, "the folder was replaced")
+    assert ledger.held_deletions() == 7
+    assert ledger.accept_deletions() == ledger.accepted_deletions() == 7
+    ledger.release_deletions()
+    assert (ledger.held_deletions(), ledger.accepted_deletions()) == (0, 0)
 
 
 def test_an_empty_ledger_counts_nothing(ledger: Ledger) -> None:
-    assert (ledger.counts(), ledger.indexed(), ledger.waiting(), ledger.rows()) == (Counts(), (0, 0), 0, [])
+    assert (ledger.counts(), list(ledger.versions()), ledger.waiting(), ledger.rows()) == (Counts(), [], 0, [])
 
 
 def test_rows_come_in_order_of_their_outcome_and_only_newer_ones_if_asked(ledger: Ledger, clock: Clock) -> None:
@@ -558,3 +583,117 @@ def test_a_ledger_damaged_in_its_middle_gives_a_plain_error_to_whoever_reads(tmp
 def test_a_directory_that_is_not_there_gives_a_plain_error(tmp_path: Path) -> None:
     with pytest.raises(HeadwaterError):
         Ledger(tmp_path / "gone" / "ledger.sqlite3")
+
+
+# -- tries of one content ---------------------------------------------------------------------------------------
+
+
+def fail_content(ledger: Ledger, path: bytes, content: str, seq: int | None = None) -> bool:
+    """A try of this content failed."""
+    outcome = Outcome(path, seq or ledger.wanted_seq(path), "failed", "broken", mark(), content, retryable=True)
+    with ledger.transaction():
+        return ledger.applied(outcome, ATTEMPTS)
+
+
+def next_item(ledger: Ledger) -> tuple[str, str | None]:
+    [due] = ledger.due(1000, ATTEMPTS)
+    return due.item.operation, due.item.tried
+
+
+def test_a_touch_gives_no_new_tries_to_content_that_failed(ledger: Ledger) -> None:
+    # Given a document whose content used up its tries
+    create(ledger, b"a")
+    assert [fail_content(ledger, b"a", "poison") for _ in range(ATTEMPTS)] == [False, False, True]
+    # When its file is touched
+    want(ledger, Changes(changed=(b"a",)))
+    # Then the worker is told which content has none left, and its answer keeps reason and number
+    assert next_item(ledger) == ("spent", "poison")
+    answer = Outcome(b"a", ledger.wanted_seq(b"a"), "failed", None, mark(), "poison")
+    assert ledger.applied(answer, ATTEMPTS)
+    assert [row.reason for row in ledger.rows(state="failed")] == ["broken"]
+    want(ledger, Changes(changed=(b"a",)))
+    assert next_item(ledger) == ("spent", "poison")
+
+
+def test_other_content_has_all_its_tries_also_in_the_middle(ledger: Ledger) -> None:
+    create(ledger, b"a")
+    fail_content(ledger, b"a", "one")
+    fail_content(ledger, b"a", "one")
+    assert next_item(ledger) == ("final", "one")
+    want(ledger, Changes(changed=(b"a",)))
+    assert [fail_content(ledger, b"a", "two") for _ in range(ATTEMPTS)] == [False, False, True]
+
+
+def test_tries_are_counted_over_touches_during_each_of_them(ledger: Ledger) -> None:
+    create(ledger, b"a")
+    for _ in range(ATTEMPTS):
+        tried = ledger.wanted_seq(b"a")
+        want(ledger, Changes(changed=(b"a",)))
+        assert not fail_content(ledger, b"a", "poison", tried)
+    assert next_item(ledger) == ("spent", "poison")
+
+
+def test_an_outcome_that_comes_twice_is_not_two_tries(ledger: Ledger) -> None:
+    create(ledger, b"a")
+    first = ledger.wanted_seq(b"a")
+    assert not fail_content(ledger, b"a", "poison", first)
+    for _ in range(ATTEMPTS):
+        assert not fail_content(ledger, b"a", "poison", first)
+    assert next_item(ledger) == ("index", "poison")
+    assert ledger.wanted_seq(b"a") > first
+    # Nor is one that comes after the document is settled
+    settle(ledger, b"a")
+    seq = ledger.wanted_seq(b"a")
+    assert not fail_content(ledger, b"a", "poison", seq)
+    assert (ledger.wanted_seq(b"a"), ledger.counts().indexed, ledger.waiting()) == (seq, 1, 0)
+
+
+def test_tries_stay_counted_over_a_delete_and_the_loss_of_the_index(ledger: Ledger) -> None:
+    create(ledger, b"a")
+    for _ in range(ATTEMPTS):
+        fail_content(ledger, b"a", "poison")
+    want(ledger, Changes(deleted=(b"a",)))
+    settle(ledger, b"a", "deleted", chunks=0)
+    create(ledger, b"a")
+    assert next_item(ledger) == ("spent", "poison")
+    ledger.new_index("another")
+    assert next_item(ledger) == ("spent", "poison")
+    # But another way of cutting is another chance
+    ledger.want_all_again(also_due=True)
+    assert next_item(ledger) == ("index", None)
+
+
+def test_content_that_is_indexed_at_last_forgets_its_failures(ledger: Ledger) -> None:
+    create(ledger, b"a")
+    fail_content(ledger, b"a", "hash")
+    settle(ledger, b"a")
+    want(ledger, Changes(changed=(b"a",)))
+    assert next_item(ledger) == ("index", None)
+
+
+def test_a_person_may_ask_for_all_tries_again(ledger: Ledger) -> None:
+    create(ledger, b"a", b"b")
+    for _ in range(ATTEMPTS):
+        fail_content(ledger, b"a", "poison")
+    before = ledger.wanted_seq(b"a")
+    assert ledger.want_again(b"a")
+    assert ledger.wanted_seq(b"a") > before
+    assert {due.item.path: due.item.operation for due in ledger.due(9, ATTEMPTS)} == {b"a": "index", b"b": "index"}
+    # But not for what is due, or not there
+    assert not ledger.want_again(b"b")
+    assert not ledger.want_again(b"nobody")
+
+
+def test_a_ledger_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    Ledger(path).close()
+    with sqlite3.connect(path) as old:
+        old.execute("ALTER TABLE documents DROP COLUMN tried_hash")
+        old.execute("ALTER TABLE documents DROP COLUMN tried_seq")
+        old.execute("INSERT INTO documents (path, wanted_seq, attempts) VALUES (x'61', 5, 1)")
+    old.close()
+    ledger = Ledger(path)
+    assert next_item(ledger) == ("index", None)
+    fail_content(ledger, b"a", "poison")
+    assert next_item(ledger) == ("final", "poison")
+    ledger.close()

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from headwater.document import Fingerprint
 from headwater.errors import MessageError
 from headwater.messages import (
+    Census,
     Embedded,
     Event,
     Hello,
     Hint,
     Item,
     Outcome,
+    census_from_wire,
+    census_to_wire,
     event_from_wire,
     event_to_wire,
     events_key,
@@ -28,7 +31,8 @@ PATHS = st.binary(min_size=1, max_size=40).filter(lambda path: b"\0" not in path
 SEQS = st.integers(1, 2**53 - 1)
 COUNTS = st.integers(0, 2**53)
 MARKS = st.builds(Fingerprint, COUNTS, st.integers(-(2**40), 2**63 - 1), st.integers(0, 2**63 - 1), COUNTS)
-ITEMS = st.builds(Item, PATHS, SEQS, st.sampled_from(["index", "final", "delete"]))
+TRIED = st.none() | st.text("0123456789abcdef", min_size=1)
+ITEMS = st.builds(Item, PATHS, SEQS, st.sampled_from(["index", "final", "spent", "delete"]), TRIED)
 HINTS = st.builds(Hint, st.lists(ITEMS, max_size=5).map(tuple), st.sampled_from(["live", "bulk"]))
 STATES = st.sampled_from(
     ["indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded"]
@@ -46,7 +50,8 @@ OUTCOMES = st.builds(
     service=st.booleans(),
     index_seq=st.integers(0, 2**53 - 1),
 )
-EVENTS = OUTCOMES | st.builds(Embedded, COUNTS, COUNTS) | st.builds(Hello, st.text(), st.text(), COUNTS, COUNTS)
+EVENTS = OUTCOMES | st.builds(Embedded, COUNTS, COUNTS) | st.builds(Hello, st.text(), st.text())
+EVENTS |= st.builds(Census, st.text(), st.text(), COUNTS, COUNTS, st.lists(st.tuples(SEQS, COUNTS)).map(tuple))
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
@@ -72,7 +77,7 @@ def test_an_event_comes_back_as_it_went(event: Event) -> None:
 @given(HINTS)
 def test_a_wire_is_ascii_whatever_the_names(hint: Hint) -> None:
     items = hint.to_wire()["items"]
-    assert all(path.isascii() for path, _, _ in items)
+    assert all(path.isascii() for path, *_ in items)
 
 
 def test_the_form_on_the_wire_is_as_agreed() -> None:
@@ -82,6 +87,7 @@ def test_the_form_on_the_wire_is_as_agreed() -> None:
         "lane": "live",
         "items": [["a b/%FF%25", 7, "index"], ["old", 8, "delete"]],
     }
+    assert Hint((Item(b"a", 7, "spent", "h"),), "bulk").to_wire()["items"] == [["a", 7, "spent", "h"]]
     outcome = Outcome(b"a", 7, "indexed", None, Fingerprint(1, 2, 3, 4), "h", 5)
     assert event_to_wire(outcome) == {
         "type": "outcome", "path": "a", "seq": 7, "state": "indexed", "stat": [1, 2, 3, 4], "hash": "h", "chunks": 5,
@@ -89,6 +95,17 @@ def test_the_form_on_the_wire_is_as_agreed() -> None:
     assert event_to_wire(Embedded(1, 2)) == {"type": "embedded", "embedded": 1, "reused": 2}
     assert queue_name("docs", "bulk") == "docs.bulk"
     assert events_key("docs") == "docs.events"
+
+
+@pytest.mark.parametrize(
+    ("operation", "same", "other"),
+    [("index", "index", "index"), ("final", "final", "index"), ("spent", "spent", "final")],
+)
+def test_tries_belong_to_the_content_that_failed(operation: Any, same: str, other: str) -> None:
+    item = Item(b"a", 7, operation, tried="poison")
+    assert item.with_content("poison").operation == same
+    assert item.with_content("cure").operation == other
+    assert Item(b"a", 7, operation).with_content("any").operation == operation
 
 
 GOOD_ITEM = ["a", 1, "index"]
@@ -108,6 +125,9 @@ GOOD_ITEM = ["a", 1, "index"]
         {"v": 1, "lane": "live", "items": [["a", 1, ["index"]]]},
         {"v": 1, "lane": "live", "items": [["a", True, "index"]]},
         {"v": 1, "lane": "live", "items": [["\ud800", 1, "index"]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, "spent", ""]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, "spent", 5]]},
+        {"v": 1, "lane": "live", "items": [["a", 1, "spent", "h", "h"]]},
     ],
 )  # fmt: skip
 def test_what_is_no_hint_is_a_message_error(wire: object) -> None:
@@ -142,8 +162,9 @@ OUTCOME = {"type": "outcome", "path": "a", "seq": 1, "state": "indexed"}
         {"type": "embedded", "embedded": "x", "reused": 0}, {"type": "embedded", "embedded": None, "reused": 0},
         {"type": "embedded", "embedded": float("inf"), "reused": 0},
         {"type": "embedded", "embedded": float("nan"), "reused": 0},
-        {"type": "hello", "worker": "w", "index_id": "i", "documents": 1},
-        {"type": "hello", "worker": "w", "index_id": "i", "documents": float("inf"), "chunks": 1},
+        {"type": "hello", "worker": "w"},
+        {"type": "census", "census": "c", "index_id": "i", "page": 0, "pages": 1, "counts": [[1]]},
+        {"type": "census", "census": "c", "index_id": "i", "page": float("inf"), "pages": 1, "counts": []},
         {"type": "outcome", "path": "a", "seq": 1}, {**OUTCOME, "state": "gone"}, {**OUTCOME, "state": ["indexed"]},
         {**OUTCOME, "path": 5}, {**OUTCOME, "path": None}, {**OUTCOME, "path": "\ud800"}, {**OUTCOME, "seq": "x"},
         {**OUTCOME, "seq": float("inf")}, {**OUTCOME, "stat": 5}, {**OUTCOME, "stat": [1, 2]},
@@ -171,3 +192,16 @@ def test_any_json_in_any_place_is_an_event_that_the_ledger_can_keep_or_a_message
             assert isinstance(event.content_hash, str | None)
             assert -(2**63) <= event.seq < 2**63
             assert -(2**63) <= event.chunks < 2**63
+
+
+@given(st.text(max_size=20), st.lists(SEQS, max_size=5))
+def test_a_request_for_a_census_survives_the_wire(name: str, seqs: list[int]) -> None:
+    assert census_from_wire(over_the_wire(census_to_wire(name, seqs))) == (name, seqs)
+
+
+@pytest.mark.parametrize(
+    "wire", [None, {}, {"v": 2, "census": "c", "sweep": []}, {"v": 1, "census": "c", "sweep": ["1"]}]
+)
+def test_a_forged_request_for_a_census_is_refused(wire: object) -> None:
+    with pytest.raises(MessageError, match="drop the message"):
+        census_from_wire(wire)

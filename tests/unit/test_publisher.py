@@ -82,9 +82,28 @@ def broker() -> FakeCelery:
     return FakeCelery()
 
 
+@dataclass
+class FakeQueues:
+    """Queues in which as many messages wait as a test says."""
+
+    waits: int = 0
+    purged: int = 0
+
+    def waiting(self, lane: Lane) -> int:
+        return self.waits
+
+    def purge(self) -> None:
+        self.purged += 1
+
+
 @pytest.fixture
-def publisher(broker: FakeCelery) -> Publisher:
-    return Publisher(broker, "docs", bulk_window=2, lease_s=LEASE_S, attempts=3)  # type: ignore[arg-type]  # a fake
+def queues() -> FakeQueues:
+    return FakeQueues()
+
+
+@pytest.fixture
+def publisher(broker: FakeCelery, queues: FakeQueues) -> Publisher:
+    return Publisher(broker, queues, "docs", bulk_window=2, lease_s=LEASE_S, attempts=3)  # type: ignore[arg-type]  # a fake
 
 
 def want(ledger: Ledger, changes: Changes, lane: Lane, size: int = 10) -> None:
@@ -343,3 +362,63 @@ def test_a_broker_that_does_not_answer_is_an_error_and_nothing_counts_as_sent(
     broker.broken = None
     publisher.ring(ledger)
     assert sorted(item.path for hint in broker.taken() for item in hint.items) == [b"d0001", b"d0002"]
+
+
+def test_a_hint_that_no_worker_takes_is_not_rung_for_again_while_it_lies_in_its_queue(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery, queues: FakeQueues, clock: Clock
+) -> None:
+    create(ledger, 1, "live")
+    publisher.ring(ledger)
+    assert len(broker.taken()) == 1
+    queues.waits = 1
+    for _ in range(5):
+        clock.now += LEASE_S
+        publisher.ring(ledger)
+    assert broker.taken() == []
+    queues.waits = 0
+    clock.now += LEASE_S
+    publisher.ring(ledger)
+    assert len(broker.taken()) == 1
+
+
+def test_the_queues_are_emptied_when_a_worker_has_died_and_all_is_rung_for_anew(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery, queues: FakeQueues
+) -> None:
+    create(ledger, 2, "live")
+    publisher.ring(ledger)
+    first = broker.taken()
+    assert publisher.worker_died() is None
+    publisher.ring(ledger)
+    assert queues.purged == 1
+    assert broker.taken() == first
+
+
+def test_suspects_go_out_one_after_the_other_with_nothing_beside_them(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    # Given documents that were on their way at two deaths in a row, and one that came later
+    old = create(ledger, 3, "bulk")
+    for _ in range(2):
+        publisher.ring(ledger)
+        publisher.worker_died()
+    create(ledger, 1, "live", prefix=b"new")
+    broker.taken()
+    # Then each suspect is alone on its way
+    for path in old:
+        publisher.ring(ledger)
+        publisher.ring(ledger)
+        [hint] = broker.taken()
+        assert [item.path for item in hint.items] == [path]
+        settle(ledger, publisher, hint)
+    # And then all goes on as before
+    publisher.ring(ledger)
+    assert [item.path for hint in broker.taken() for item in hint.items] == [b"new0000"]
+
+
+def test_the_suspect_that_was_alone_at_two_deaths_is_named(ledger: Ledger, publisher: Publisher) -> None:
+    create(ledger, 3, "bulk")
+    killers = []
+    for _ in range(4):
+        publisher.ring(ledger)
+        killers.append(publisher.worker_died())
+    assert killers == [None, None, None, (b"d0000", 4)]

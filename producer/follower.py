@@ -1,0 +1,200 @@
+"""Folder -> ledger: scans and looks, compares with what is known, holds deletions back that look wrong, and notes
+what is wanted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from headwater.document import Fingerprint
+from headwater.errors import FolderError
+from headwater.failpoints import reach
+from headwater.messages import Lane
+from headwater.settings import Settings
+from producer.diff import Changes, Seen, diff, open_only
+from producer.guard import DeletionGuard, Identity
+from producer.ledger import Ledger
+from producer.mounts import network_file_system
+from producer.rules import IGNORE_FILES
+from producer.scanner import Scanner
+from producer.watcher import Watcher
+
+__all__ = ["Follower"]
+
+log = logging.getLogger(__name__)
+
+#: a set of changes up to this size is live work; a larger one is bulk work
+_LIVE_CHANGES = 256
+#: what is not watched is looked at this often
+_POLL_S = 10.0
+#: a folder that is gone, or whose deletions are held, is looked at this often
+_AWAY_RESCAN_S = 2.0
+#: so many deletions in one set of events are left to a scan a moment later, which sees all of them
+_MANY_DELETED = 32
+_DELETIONS_SETTLE_S = 1.0
+
+Note = Callable[[str, str | None], None]
+
+
+class Follower:
+    """Keeps the ledger's wants in step with the folder. ``note`` keeps or clears the reason why a part is degraded.
+    Not thread-safe: the producer's loop owns it."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, scanner: Scanner, watcher: Watcher, note: Note) -> None:
+        self._root = settings.required_folder()
+        self._rescan_s = settings.rescan_s
+        self._ledger = ledger
+        self._scanner = scanner
+        self._watcher = watcher
+        self._note = note
+        self._guard = DeletionGuard(settings.deletion_share)
+        self._rescan_at = 0.0
+        self._poll_at = float("inf")
+        self._unwatched: list[bytes] = []
+        self._network = network_file_system(self._root)
+
+    def keep_up(self) -> None:
+        """Called at each turn of the loop: scan by the timer, poll what is not watched, see what a person accepted."""
+        now = time.monotonic()
+        if now >= self._rescan_at:
+            self.scan("the timer")
+        elif now >= self._poll_at:
+            self._poll()
+        if self._ledger.accepted_deletions():
+            self.scan("deletions were accepted")
+
+    # -- the whole folder ------------------------------------------------------------------------------------
+
+    def scan(self, reason: str) -> None:
+        """Compare the whole folder with the ledger. A folder that cannot be read deletes nothing."""
+        log.info("scan: %s", reason)
+        self._rescan_at = time.monotonic() + self._rescan_s
+        before = self._identity()
+        try:
+            seen = self._scanner.scan()
+        except FolderError as error:
+            self._away(str(error))
+            return
+        if before is None or before != self._identity():
+            self._away("the folder was replaced while it was read")
+            return
+        self._note("folder", None)
+        known = self._ledger.known()
+        changes = diff(self._open_only(known, seen), seen)
+        held = self._held(changes, len(known), before)
+        self._want(changes.without_deletions() if held else changes, seen, found_by="scan")
+        self._conclude(held, len(changes.deleted), before)
+        self._check_watches()
+
+    def _away(self, reason: str) -> None:
+        self._note("folder", reason)
+        self._rescan_at = time.monotonic() + _AWAY_RESCAN_S
+
+    def _held(self, changes: Changes, known: int, now: Identity) -> str | None:
+        accepted = self._ledger.accepted_deletions()
+        clock = time.monotonic()
+        held = self._guard.reason(len(changes.deleted), known, self._known_identity(), now, accepted, clock)
+        if held is None:
+            self._guard.passed(len(changes.deleted), clock)
+        return held
+
+    def _conclude(self, held: str | None, deleted: int, identity: Identity) -> None:
+        """After a scan: in step with the folder, or degraded for what is held."""
+        with self._ledger.transaction():
+            if held is None:
+                self._ledger.set_metas({"scanned": "1", "root": str(identity)})
+                self._ledger.release_deletions()
+            else:
+                self._ledger.hold_deletions(deleted, held)
+        if held is None:
+            self._note("deletions", None)
+            return
+        self._rescan_at = time.monotonic() + _AWAY_RESCAN_S
+        self._note(
+            "deletions",
+            f"{held}: their deletion is held and they can still be found; bring the folder back, or run "
+            "'headwater accept-deletions' if they are meant to go",
+        )
+
+    def _identity(self) -> Identity | None:
+        try:
+            status = os.stat(self._root)
+        except OSError:
+            return None
+        return Identity(status.st_dev, status.st_ino)
+
+    def _known_identity(self) -> Identity | None:
+        return Identity.parse(self._ledger.meta("root") or "")
+
+    # -- some paths ------------------------------------------------------------------------------------------
+
+    def look(self, paths: frozenset[bytes]) -> None:
+        """Compare dirty paths, and what is below them, with the ledger."""
+        if any(os.path.basename(path) in IGNORE_FILES for path in paths):
+            self.scan("the ignore rules changed")
+            return
+        identity = self._identity()
+        if identity is None or identity != (self._known_identity() or identity):
+            self.scan("the folder is not the one it was")
+            return
+        seen: dict[bytes, Seen] = {}
+        known: dict[bytes, Fingerprint | None] = {}
+        for path in _topmost(paths):
+            seen |= self._scanner.look(path)
+            known |= self._ledger.known(below=path)
+        changes = diff(self._open_only(known, seen), seen)
+        if len(changes.deleted) >= _MANY_DELETED or (changes.deleted and self._ledger.meta("scanned") == "0"):
+            changes = changes.without_deletions()
+            self._ledger.set_meta("scanned", "0")
+            self._rescan_at = min(self._rescan_at, time.monotonic() + _DELETIONS_SETTLE_S)
+        self._guard.passed(len(changes.deleted), time.monotonic())
+        self._want(changes, seen, found_by="watch")
+
+    def _open_only(
+        self, known: dict[bytes, Fingerprint | None], seen: dict[bytes, Seen]
+    ) -> dict[bytes, Fingerprint | None]:
+        """Without the documents below directories that cannot be listed now: unseen is not gone."""
+        return open_only(known, seen, self._scanner.closed) if self._scanner.closed else known
+
+    def _want(self, changes: Changes, seen: dict[bytes, Seen], found_by: Literal["scan", "watch"]) -> None:
+        if not len(changes):
+            return
+        lane: Lane = "live" if found_by == "watch" and len(changes) <= _LIVE_CHANGES else "bulk"
+        reach("producer:scanned")
+        with self._ledger.transaction():
+            self._ledger.want(changes, seen, lane)
+        reach("producer:wanted")
+
+    # -- what is not watched ---------------------------------------------------------------------------------
+
+    def _check_watches(self) -> None:
+        """Directories without a watch are polled, and a person is told."""
+        self._unwatched = [path for path in self._scanner.directories if not self._watcher.watches(path)]
+        self._poll_at = time.monotonic() + _POLL_S if self._unwatched or self._network else float("inf")
+        if not self._unwatched:
+            self._note("watch", None)
+            return
+        self._note(
+            "watch",
+            f"{len(self._unwatched)} of {len(self._scanner.directories)} directories are not watched and are looked at "
+            f"every {_POLL_S:.0f} s: raise fs.inotify.max_user_watches",
+        )
+
+    def _poll(self) -> None:
+        if self._network:
+            self.scan(f"the folder is on {self._network}, which does not tell of changes by other hosts")
+            return
+        self.look(frozenset(self._unwatched))
+        self._check_watches()
+
+
+def _topmost(paths: frozenset[bytes]) -> list[bytes]:
+    """The paths without those that lie below another one of them."""
+    kept: list[bytes] = []
+    for path in sorted(paths):
+        if not (kept and (kept[-1] == b"" or path.startswith(kept[-1] + b"/"))):
+            kept.append(path)
+    return kept

@@ -1,0 +1,148 @@
+"""Processes are killed, stopped and ended: at random moments, and at each named step of the pipeline."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from registry import Run, fault
+from session import LEASE_S, Session
+
+from headwater.failpoints import NAMES
+
+_PARTS = {"worker": "headwater work", "producer": "headwater watch", "broker": "valkey-server"}
+#: a failpoint that edits do not reach in this time is a fault of the harness
+_REACH_S = 40.0
+
+
+def _signal(pids: list[int], number: int) -> int:
+    """How many of them it reached."""
+    reached = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            reached += 1
+    return reached
+
+
+def _kill_part(part: str) -> Callable[[Run], None]:
+    def inject(run: Run) -> None:
+        assert _signal(run.session.pids(_PARTS[part]), signal.SIGKILL), f"no {part} to kill"
+
+    return inject
+
+
+for _part in _PARTS:
+    fault("processes", f"kill -9 {_part}", runs=14)(_kill_part(_part))
+
+
+@fault("processes", "kill -9 sandbox child", runs=14)
+def _kill_child(run: Run) -> None:
+    """Three times, since a child that is idle costs nothing."""
+    for _ in range(3):
+        _signal(run.session.pids("worker.sandbox")[:1], signal.SIGKILL)
+        time.sleep(run.random.uniform(0.1, 0.8))
+
+
+@fault("processes", "kill -9 up", runs=14)
+def _kill_up(run: Run) -> None:
+    session = run.session
+    session.headwater.process.kill()
+    session.headwater.process.wait()
+    run.violations += session.strays(10.0)
+    session.up()
+
+
+@fault("processes", "kill -9 all at once", runs=14)
+def _kill_all(run: Run) -> None:
+    session = run.session
+    pids = [pid for part in ("headwater", "valkey-server", "worker.sandbox") for pid in session.pids(part)]
+    _signal([session.headwater.process.pid, *pids], signal.SIGKILL)
+    session.headwater.process.wait()
+    run.violations += session.strays(10.0)
+    session.up()
+
+
+# -- at each step ------------------------------------------------------------------------------------------------
+
+
+def reach(run: Run, name: str, action: str, nth: int = 1) -> None:
+    """Arm a failpoint and edit until it fires. A step that only long documents take gets one every second."""
+    session = run.session
+    token = session.arm(name, action, nth)
+    deadline = time.monotonic() + _REACH_S
+    long_at = time.monotonic()
+    while token.exists():
+        if name == "worker:staged" and time.monotonic() >= long_at:
+            session.generator.long_document()
+            long_at = time.monotonic() + 2.0
+        if time.monotonic() > deadline:
+            token.unlink(missing_ok=True)
+            raise AssertionError(f"{name} was not reached in {_REACH_S:.0f} s")
+        time.sleep(0.02)
+
+
+def _kill_at(name: str) -> Callable[[Run], None]:
+    def inject(run: Run) -> None:
+        reach(run, name, "kill", nth=run.random.choice((1, 1, 2, 5)) if name != "worker:staged" else 1)
+
+    return inject
+
+
+for _name in NAMES:
+    fault("processes", f"kill -9 at {_name}", runs=5)(_kill_at(_name))
+
+
+# -- held still ---------------------------------------------------------------------------------------------------
+
+
+def _continue_all(session: Session) -> None:
+    for pid in session.pids(""):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T":
+                os.kill(pid, signal.SIGCONT)
+
+
+@fault("processes", "worker held past its lease", runs=9)
+def _hold_worker(run: Run) -> None:
+    """What it held is rung for again; when it goes on, what it writes late must not harm."""
+    _signal(run.session.pids("headwater work"), signal.SIGSTOP)
+    time.sleep(LEASE_S + run.random.uniform(1.0, 3.0))
+    _continue_all(run.session)
+
+
+def _hold_at(name: str) -> Callable[[Run], None]:
+    def inject(run: Run) -> None:
+        reach(run, name, "stop")
+        time.sleep(LEASE_S + run.random.uniform(1.0, 3.0))
+        _continue_all(run.session)
+
+    return inject
+
+
+for _name, _short in (("worker:embedded", 1), ("worker:upserted", 0), ("producer:published", 0)):
+    fault("processes", f"held past the lease at {_name}", runs=5, short=_short)(_hold_at(_name))
+
+
+@fault("processes", "an error at a step", runs=9)
+def _error_at(run: Run) -> None:
+    """An error that no step foresees: the process may end by it, and the index is right all the same."""
+    reach(run, run.random.choice([name for name in NAMES if name != "worker:staged"]), "error")
+
+
+# -- ended in order -----------------------------------------------------------------------------------------------
+
+
+@fault("processes", "SIGTERM during work", runs=9)
+def _terminate(run: Run) -> None:
+    run.violations += run.session.stop(signal.SIGTERM)
+    run.session.up()
+
+
+@fault("processes", "SIGTERM of the worker", runs=9)
+def _terminate_worker(run: Run) -> None:
+    assert _signal(run.session.pids("headwater work"), signal.SIGTERM), "no worker to end"

@@ -1,0 +1,61 @@
+"""The part of the fault harness that runs in ``make test``: each fault about once, from fixed seeds, in short form.
+
+``HEADWATER_FAULTS`` chooses how much: ``none``, ``few`` (one fault of each group), ``short`` (the default), or a number
+of minutes of the whole at random. The full form is ``make faults``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Harness, make_model, to_json
+from registry import Fault, load
+from run import at_random
+
+_SEED = 1
+_CHOICE = os.environ.get("HEADWATER_FAULTS", "short")
+_ALL = list(load().values())
+
+
+def _chosen() -> list[Fault]:
+    short = [fault for fault in _ALL if fault.short]
+    if _CHOICE == "few":
+        return list({fault.group: fault for fault in reversed(short)}.values())
+    return short if _CHOICE == "short" else []
+
+
+_CHOSEN = _chosen()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def harness(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    with Harness(tmp_path_factory.mktemp("faults"), full=False, model=model) as made:
+        yield made
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", range(len(_CHOSEN)), ids=[f"{f.group} {f.name}" for f in _CHOSEN])
+def test_the_index_is_in_step_after(number: int, harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    # Given a service in step, when a fault happens while its folder is edited
+    following = _CHOSEN[number + 1] if number + 1 < len(_CHOSEN) else None
+    line = harness.run(_CHOSEN[number], _SEED, following)
+    with capsys.disabled():
+        print(f"\n{to_json(line)}")
+    # Then it comes to rest, and the index is that of the folder
+    assert line["verdict"] == "ok", f"{to_json(line)}\n{line.get('logs', '')}"
+
+
+@pytest.mark.skipif(not _CHOICE.replace(".", "", 1).isdigit(), reason="HEADWATER_FAULTS names no number of minutes")
+@pytest.mark.timeout(0)
+def test_the_index_is_in_step_after_faults_at_random(model: Path) -> None:
+    with Harness(full=True, model=model) as harness:
+        for line in harness.lines(at_random(_ALL, _SEED, float(_CHOICE))):
+            assert line["verdict"] == "ok", f"{to_json(line)}\n{line.get('logs', '')}"

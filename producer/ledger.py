@@ -422,7 +422,10 @@ class Ledger:
             return False
         if None not in (tried_hash, outcome.content_hash) and tried_hash != outcome.content_hash:
             tried = 0
-        if outcome.state == "failed" and outcome.retryable and (outcome.service or tried + 1 < attempts):
+        if outcome.shared:  # others were there too: the last try is one alone
+            tried = max(0, min(tried, attempts - 2))
+        again = outcome.service or outcome.shared or tried + 1 < attempts
+        if outcome.state == "failed" and outcome.retryable and again:
             self._try_later(outcome, tried)
             return False
         self._settle(outcome, tried)

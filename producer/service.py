@@ -265,6 +265,7 @@ class Producer:
 
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
+        self._trouble_since = None  # that of an earlier worker may have ended with it
         if self._greeted and self._settings.qdrant_url is None:  # an embedded index has one worker: its own successor
             self._blame(self._publisher.worker_died())
         else:

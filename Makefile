@@ -24,7 +24,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m bench
 
 soak: $(VENV)/.test
-	$(BIN)/python tests/faults/run.py --soak $(MINUTES)
+	$(BIN)/python tests/faults/run.py --minutes $(MINUTES) --again
 
 faults: $(VENV)/.test
 	$(BIN)/python tests/faults/run.py

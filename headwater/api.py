@@ -6,6 +6,8 @@
     POST /v1/document     {"document_id"} -> {"record": {...} or null}, the model's name in it
     POST /v1/known        {"text_hashes": [...]} -> {"known": [...]}, those whose vectors the index has
     POST /v1/flush        makes everything written durable; changes state, so it needs the token
+    POST /v1/points       {"offset", "document_id"} -> {"points": [...], "next"}: raw, a page at a time; needs the token
+    POST /v1/discard      {"points": [[id, seq], ...]}: deletes those whose seq is still this one; needs the token
     GET  /healthz /readyz /status
 
 Requests must name a loopback host (or one of ``allowed_hosts``), and an Origin, if there is one, must too: a web page
@@ -21,6 +23,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +36,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headwater.errors import HeadwaterError, PermanentError, QueryError, SettingsError
+from headwater.index import VectorIndex
+from headwater.points import answer_discard, answer_points
 from headwater.query import LocalEngine
 from headwater.settings import Settings
 
@@ -52,9 +57,12 @@ def make_api(
     flush: Callable[[], None],
     token: str,
     allowed_hosts: Iterable[str] = (),
+    index: VectorIndex | None = None,
 ) -> ASGIApp:
-    """The API as an ASGI app. Questions wait for ``engine``, which may still be loading its model."""
+    """The API as an ASGI app. Questions wait for ``engine``, which may still be loading its model. With ``index`` its
+    raw points can be read and discarded."""
     routes = [
+        *([] if index is None else _raw_points(index, token)),
         Route("/v1/search", _posted(lambda body: _search(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similar", _posted(lambda body: _similar(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similarity", _posted(lambda body: _similarity(_ready(engine), body)), methods=["POST"]),
@@ -66,6 +74,11 @@ def make_api(
         Route("/status", _asked(status)),
     ]
     return _LocalOnly(Starlette(routes=routes), _LOOPBACK | set(allowed_hosts))
+
+
+def _raw_points(index: VectorIndex, token: str) -> list[Route]:
+    actions = {"/v1/points": partial(answer_points, index), "/v1/discard": partial(answer_discard, index)}
+    return [Route(path, _trusted(token, action), methods=["POST"]) for path, action in actions.items()]
 
 
 def _ready(engine: Future[LocalEngine]) -> LocalEngine:
@@ -133,14 +146,38 @@ def _asked(handler: Callable[[], Any]) -> Callable[[Request], Awaitable[Response
 
 def _with_token(token: str, action: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+<<<<<<< HEAD
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not token or not hmac.compare_digest(given.encode(), token.encode()):
             message = "this changes state and needs the token of the state directory as 'Authorization: Bearer ...'"
             return _problem("PermanentError", message, 401)
+=======
+        if not _shows(request, token):
+            return _no_token()
+>>>>>>> main
         await run_in_threadpool(action)
         return JSONResponse({"ok": True})
 
     return endpoint
+
+
+def _trusted(token: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    posted = _posted(handler)
+
+    async def endpoint(request: Request) -> Response:
+        return await posted(request) if _shows(request, token) else _no_token()
+
+    return endpoint
+
+
+def _shows(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    return hmac.compare_digest(given.encode(), token.encode())
+
+
+def _no_token() -> Response:
+    message = "this changes state and needs the token of the state directory as 'Authorization: Bearer ...'"
+    return _problem("PermanentError", message, 401)
 
 
 async def _body(request: Request) -> dict[str, Any] | None:
@@ -233,6 +270,8 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # taken over by each connection: else an answer's second packet waits for the acknowledgement of its first, 40 ms
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((host, port))
         listener.listen()  # callers that come before the server is up wait in line

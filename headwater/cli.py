@@ -1,4 +1,4 @@
-"""The command ``headwater``: one short function per verb. The only module that knows both producer and worker."""
+"""The command ``headwater``: one short function per verb. Only this and ``verbs`` know producer and worker."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from headwater.verbs.accept_deletions import accept_deletions
 from headwater.verbs.failures import failures
 from headwater.verbs.options import AsJson, StateDir
 from headwater.verbs.plan import plan
+from headwater.verbs.verify import verify
 from headwater.verbs.why import why
 
 app = typer.Typer(
@@ -217,6 +218,7 @@ app.command()(accept_deletions)
 app.command()(why)
 app.command()(plan)
 app.command()(failures)
+app.command()(verify)
 
 
 @config_app.command("show")

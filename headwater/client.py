@@ -21,9 +21,10 @@ _TIMEOUT_S = 120.0
 class RemoteEngine:
     """The query module's engine on the other side of HTTP."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         self._url = url
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+        shown = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False, headers=shown)
 
     def search(
         self,
@@ -42,28 +43,29 @@ class RemoteEngine:
             "filters": filters,
             "score_threshold": score_threshold,
         }
-        return [Hit.from_mapping(raw) for raw in self._post("/v1/search", asked)["hits"]]
+        return [Hit.from_mapping(raw) for raw in self.post("/v1/search", asked)["hits"]]
 
     def similar(self, path: str, limit: int) -> list[Hit]:
-        answer = self._post("/v1/similar", {"path": path, "limit": limit})
+        answer = self.post("/v1/similar", {"path": path, "limit": limit})
         return [Hit.from_mapping(raw) for raw in answer["hits"]]
 
     def similarity(self, a: str, b: str) -> float:
-        return float(self._post("/v1/similarity", {"a": a, "b": b})["similarity"])
+        return float(self.post("/v1/similarity", {"a": a, "b": b})["similarity"])
 
     def record(self, document_id: str) -> dict[str, Any] | None:
         """As for LocalEngine."""
-        found: dict[str, Any] | None = self._post("/v1/document", {"document_id": document_id})["record"]
+        found: dict[str, Any] | None = self.post("/v1/document", {"document_id": document_id})["record"]
         return found
 
     def known(self, text_hashes: Sequence[str]) -> set[str]:
         """As for LocalEngine."""
-        return set(self._post("/v1/known", {"text_hashes": list(text_hashes)})["known"])
+        return set(self.post("/v1/known", {"text_hashes": list(text_hashes)})["known"])
 
     def close(self) -> None:
         self._http.close()
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The answer to one request. Raises the error that the service raised, or ServiceUnavailable."""
         try:
             answer = self._http.post(path, json={name: value for name, value in body.items() if value is not None})
         except httpx.HTTPError as error:

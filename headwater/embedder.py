@@ -107,6 +107,7 @@ class SentenceTransformersEmbedder:
         if self._model.device.type == "cpu":
             self.batch_size = _CPU_BATCH
             self.parallel, self._threads = _share_processor()
+        _check_vocabulary(self._model, settings.model)
         self._prompts = _prompts(self._model, settings)
         self._tokenizer_json = _plain_tokenizer(_fast_tokenizer(self._model, settings.model))
         self._tokenizer = Tokenizer.from_str(self._tokenizer_json)
@@ -342,6 +343,17 @@ def _prompts(model: SentenceTransformer, settings: Settings) -> dict[Kind, str]:
         "document": pick(settings.document_prompt, "document", "passage"),
         "query": pick(settings.query_prompt, "query"),
     }
+
+
+def _check_vocabulary(model: SentenceTransformer, name: str) -> None:
+    """Without its files, the library makes a tokenizer that knows no word, and every text becomes the same unknowns."""
+    known = len(model.tokenizer)
+    rows = int(getattr(getattr(model[0], "config", None), "vocab_size", 0) or 0)
+    if known < rows / 2:
+        raise ModelError(
+            f"the model {name!r} has vectors for {rows} tokens and a tokenizer that knows {known}: "
+            "its tokenizer files are missing"
+        )
 
 
 def _fast_tokenizer(model: SentenceTransformer, name: str) -> Any:

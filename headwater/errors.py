@@ -78,7 +78,12 @@ class SandboxUnavailable(RetryableError):
 
 
 class ModelStalled(RetryableError):
-    """The embedding model gave no answer in time: the worker starts anew."""
+    """The embedding model gave no answer in time: the worker starts anew. ``texts`` are those that it had at the time;
+    one of them may be the cause."""
+
+    def __init__(self, message: str, texts: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.texts = texts
 
 
 class ServiceUnavailable(RetryableError):

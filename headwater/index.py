@@ -13,7 +13,6 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -40,8 +39,10 @@ __all__ = [
     "Point",
     "ScoredChunk",
     "SearchQuery",
+    "SeenPoint",
     "Sparse",
     "VectorIndex",
+    "document_points",
     "open_index",
 ]
 
@@ -183,6 +184,14 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenPoint:
+    """A point as it was seen. ``seq`` is None if its payload holds no number there."""
+
+    id: str
+    seq: int | float | None
+
+
+@dataclass(frozen=True, slots=True)
 class IndexCounts:
     """How many document records and chunk points the index holds."""
 
@@ -221,6 +230,10 @@ class Manifest:
         )
 
 
+#: true of a point whose seq is missing or not a number
+_NO_SEQ = Condition("seq", gte=-1e300, negate=True)
+
+
 class VectorIndex(Protocol):
     """One collection of chunk points. Safe to call from several threads.
 
@@ -245,7 +258,7 @@ class VectorIndex(Protocol):
         ...
 
     def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
-        """Dense vectors of those texts that any document in the index has; missing ones are left out."""
+        """Dense vectors of those texts that any document in the index has; missing and damaged ones are left out."""
         ...
 
     def stage(self, document: DocumentWrite) -> None:
@@ -288,6 +301,15 @@ class VectorIndex(Protocol):
         """Every point, in no promised order."""
         ...
 
+    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
+        """Some points with their vectors (at most ``BATCH_POINTS``, in the order of their ids), and the offset of the
+        next ones; None after the last. With ``document_id`` only that document's."""
+        ...
+
+    def discard(self, points: Sequence[SeenPoint]) -> None:
+        """Fenced: delete each of these points whose seq is still the one that was seen. Missing ones are no error."""
+        ...
+
     def flush(self) -> None:
         """Returns when everything written before the call is durable."""
         ...
@@ -311,12 +333,14 @@ class QdrantIndex(ABC):
         """Write points; one that exists with a seq not below ``below_seq`` is left alone."""
 
     @abstractmethod
-    def _delete(self, conditions: Sequence[Condition]) -> None: ...
+    def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:
+        """Delete the points that meet all conditions and, if ids are given, have one of them."""
 
     @abstractmethod
-    def _scroll(
-        self, conditions: Sequence[Condition], fields: Sequence[str] | None, *, with_vectors: bool
-    ) -> Iterator[Point]: ...
+    def _page(
+        self, conditions: Sequence[Condition], fields: Sequence[str] | None, offset: str | None, *, with_vectors: bool
+    ) -> tuple[list[Point], str | None]:
+        """At most ``BATCH_POINTS`` points from the offset on, and the next offset."""
 
     @abstractmethod
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]: ...
@@ -328,7 +352,7 @@ class QdrantIndex(ABC):
 
     def apply(self, document: DocumentWrite) -> None:
         _check_vectors(document, self.dimension)
-        points = [*_chunk_points(document), _record_point(document)]
+        points = list(document_points(document))
         for batch in _batches(points, BATCH_POINTS):
             self._upsert(batch, document.seq)
         reach("worker:upserted")
@@ -363,11 +387,13 @@ class QdrantIndex(ABC):
     def _vectors_of(self, missing: list[str]) -> dict[str, Vector]:
         """One page at a time, leaving out what is found: a text that stands in 10,000 documents is read once."""
         found: dict[str, Vector] = {}
+        offset: str | None = None
         while missing:
             having = (Condition("text_hash", any_of=tuple(missing)),)
-            page = list(islice(self._scroll(having, ("text_hash",), with_vectors=True), BATCH_POINTS))
-            found |= {point.payload["text_hash"]: point.dense for point in page if point.dense is not None}
-            if len(page) < BATCH_POINTS:
+            page, offset = self._page(having, ("text_hash",), offset, with_vectors=True)
+            usable = (point for point in page if point.dense is not None and _are_units(point.dense[np.newaxis]))
+            found |= {point.payload["text_hash"]: point.dense for point in usable if point.dense is not None}
+            if offset is None:
                 break
             missing = [text_hash for text_hash in missing if text_hash not in found]
         return found
@@ -389,6 +415,29 @@ class QdrantIndex(ABC):
 
     def scan(self, *, with_vectors: bool = False) -> Iterator[Point]:
         return self._scroll((), None, with_vectors=with_vectors)
+
+    def _scroll(
+        self, conditions: Sequence[Condition], fields: Sequence[str] | None, *, with_vectors: bool
+    ) -> Iterator[Point]:
+        offset: str | None = None
+        while True:
+            points, offset = self._page(conditions, fields, offset, with_vectors=with_vectors)
+            yield from points
+            if offset is None:
+                return
+
+    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
+        conditions = () if document_id is None else (Condition("document_id", any_of=(document_id,)),)
+        return self._page(conditions, None, offset, with_vectors=True)
+
+    def discard(self, points: Sequence[SeenPoint]) -> None:
+        by_seq: dict[int | float | None, list[str]] = {}
+        for point in points:
+            by_seq.setdefault(point.seq, []).append(point.id)
+        for seq, ids in by_seq.items():
+            fence = _NO_SEQ if seq is None else Condition("seq", gte=seq, lte=seq)
+            for batch in _batches(ids, BATCH_POINTS):
+                self._delete((fence,), batch)
 
 
 def glob_conditions(index: VectorIndex, glob: str) -> Condition:
@@ -414,11 +463,22 @@ def _check_vectors(document: DocumentWrite, dimension: int) -> None:
     shape = (len(document.chunks), dimension)
     if document.dense.shape != shape or len(document.sparse) != len(document.chunks):
         raise ValueError(f"vectors of shape {document.dense.shape} were given where {shape} was expected")
-    lengths = np.linalg.norm(document.dense, axis=1)
-    if not np.all(np.abs(lengths - 1.0) < _UNIT_TOLERANCE):  # also false for NaN and infinity
+    if not _are_units(document.dense):
         raise ValueError("a vector is not finite or not of unit length")
     if not all(math.isfinite(value) for sparse in document.sparse for value in sparse.values):
         raise ValueError("a sparse vector is not finite")
+
+
+def _are_units(rows: Vector) -> bool:
+    """Whether each row is finite and of unit length: a damaged index may hold others."""
+    lengths = np.linalg.norm(rows, axis=1)
+    return bool(np.all(np.abs(lengths - 1.0) < _UNIT_TOLERANCE))  # also false for NaN and infinity
+
+
+def document_points(document: DocumentWrite) -> Iterator[Point]:
+    """The points of a version: one for each chunk, then the record."""
+    yield from _chunk_points(document)
+    yield _record_point(document)
 
 
 def _chunk_points(document: DocumentWrite) -> Iterator[Point]:

@@ -216,8 +216,8 @@ class EdgeIndex(QdrantIndex):
         condition = _filter((Condition("seq", lt=below_seq),))
         self._update(edge.UpdateOperation.upsert_points([_to_edge(p) for p in points], condition=condition))
 
-    def _delete(self, conditions: Sequence[Condition]) -> None:
-        self._update(edge.UpdateOperation.delete_points_by_filter(_filter(conditions)))
+    def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:
+        self._update(edge.UpdateOperation.delete_points_by_filter(_filter(conditions, ids)))
 
     def _update(self, operation: edge.UpdateOperation) -> None:
         with self._engine_errors("write"):
@@ -248,23 +248,19 @@ class EdgeIndex(QdrantIndex):
 
     # -- read ------------------------------------------------------------------------------------------------
 
-    def _scroll(
-        self, conditions: Sequence[Condition], fields: Sequence[str] | None, *, with_vectors: bool
-    ) -> Iterator[Point]:
-        offset: edge.PointId | None = None
-        while True:
-            request = edge.ScrollRequest(
-                offset=offset,
-                limit=BATCH_POINTS,
-                filter=_filter(conditions) if conditions else None,
-                with_payload=True if fields is None else list(fields),
-                with_vector=with_vectors,
-            )
-            with self._engine_errors("read"):
-                records, offset = self._open.scroll(request)
-            yield from (_from_edge(record) for record in records)
-            if offset is None:
-                return
+    def _page(
+        self, conditions: Sequence[Condition], fields: Sequence[str] | None, offset: str | None, *, with_vectors: bool
+    ) -> tuple[list[Point], str | None]:
+        request = edge.ScrollRequest(
+            offset=None if offset is None else _point_id(offset),
+            limit=BATCH_POINTS,
+            filter=_filter(conditions) if conditions else None,
+            with_payload=True if fields is None else list(fields),
+            with_vector=with_vectors,
+        )
+        with self._engine_errors("read"):
+            records, following = self._open.scroll(request)
+        return [_from_edge(record) for record in records], None if following is None else str(following)
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
         with self._engine_errors("search"):
@@ -354,8 +350,15 @@ def _request(query: SearchQuery, candidates: int) -> edge.QueryRequest:
     )
 
 
-def _filter(conditions: Sequence[Condition]) -> edge.Filter:
+def _point_id(text: str) -> int | uuid.UUID:
+    """The engine's form of an id: ours are UUIDs, other programs may use numbers."""
+    return int(text) if text.isdecimal() else uuid.UUID(text)
+
+
+def _filter(conditions: Sequence[Condition], ids: Sequence[str] = ()) -> edge.Filter:
     must: list[Any] = [_condition(condition) for condition in conditions if not condition.negate]
+    if ids:
+        must.append(edge.HasIdCondition({_point_id(text) for text in ids}))
     must_not: list[Any] = [_condition(condition) for condition in conditions if condition.negate]
     return edge.Filter(must=must or None, must_not=must_not or None)
 

@@ -129,32 +129,28 @@ class ServerIndex(QdrantIndex):
                     self._collection, [_to_server(p) for p in batch], wait=True, update_filter=condition
                 )
 
-    def _delete(self, conditions: Sequence[Condition]) -> None:
+    def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:
         with self._answers():
-            self._client.delete(self._collection, m.FilterSelector(filter=_filter(conditions)), wait=True)
+            self._client.delete(self._collection, m.FilterSelector(filter=_filter(conditions, ids)), wait=True)
 
     def flush(self) -> None:
         """A write with ``wait`` is in the server's write-ahead log when it returns."""
 
     # -- read ------------------------------------------------------------------------------------------------
 
-    def _scroll(
-        self, conditions: Sequence[Condition], fields: Sequence[str] | None, *, with_vectors: bool
-    ) -> Iterator[Point]:
-        offset: Any = None
-        while True:
-            with self._answers():
-                records, offset = self._client.scroll(
-                    self._collection,
-                    scroll_filter=_filter(conditions) if conditions else None,
-                    limit=BATCH_POINTS,
-                    offset=offset,
-                    with_payload=True if fields is None else list(fields),
-                    with_vectors=with_vectors,
-                )
-            yield from (_from_server(record) for record in records)
-            if offset is None:
-                return
+    def _page(
+        self, conditions: Sequence[Condition], fields: Sequence[str] | None, offset: str | None, *, with_vectors: bool
+    ) -> tuple[list[Point], str | None]:
+        with self._answers():
+            records, following = self._client.scroll(
+                self._collection,
+                scroll_filter=_filter(conditions) if conditions else None,
+                limit=BATCH_POINTS,
+                offset=None if offset is None else _point_id(offset),
+                with_payload=True if fields is None else list(fields),
+                with_vectors=with_vectors,
+            )
+        return [_from_server(record) for record in records], None if following is None else str(following)
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
         with self._answers():
@@ -232,9 +228,17 @@ def _request(query: SearchQuery, candidates: int) -> dict[str, Any]:
     return {**common, "prefetch": prefetch, "query": m.RrfQuery(rrf=m.Rrf(k=RRF_K))}
 
 
-def _filter(conditions: Sequence[Condition]) -> m.Filter:
+def _point_id(text: str) -> int | str:
+    """The server's form of an id: ours are UUIDs, other programs may use numbers."""
+    return int(text) if text.isdecimal() else text
+
+
+def _filter(conditions: Sequence[Condition], ids: Sequence[str] = ()) -> m.Filter:
+    must: list[Any] = [_condition(condition) for condition in conditions if not condition.negate]
+    if ids:
+        must.append(m.HasIdCondition(has_id=[_point_id(text) for text in ids]))
     return m.Filter(
-        must=[_condition(condition) for condition in conditions if not condition.negate] or None,
+        must=must or None,
         must_not=[_condition(condition) for condition in conditions if condition.negate] or None,
     )
 

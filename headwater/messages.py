@@ -136,6 +136,8 @@ class Outcome:
     retryable: bool = False
     #: a failure of the service, not of the document (disk full, index away): does not count as a try
     service: bool = False
+    #: a failure that another document may have caused: counts as a try, never as the last
+    shared: bool = False
     #: with "superseded": the seq that the index holds
     index_seq: int = 0
 
@@ -218,6 +220,7 @@ def _outcome_to_wire(outcome: Outcome) -> dict[str, Any]:
         "chunks": outcome.chunks,
         "retryable": outcome.retryable,
         "service": outcome.service,
+        "shared": outcome.shared,
         "index_seq": outcome.index_seq or None,
     }
     return {name: value for name, value in wire.items() if value is not None and value is not False}
@@ -253,6 +256,7 @@ def _event(wire: Any) -> Event:
                 chunks=_whole(wire.get("chunks", 0)),
                 retryable=bool(wire.get("retryable", False)),
                 service=bool(wire.get("service", False)),
+                shared=bool(wire.get("shared", False)),
                 index_seq=_whole(wire.get("index_seq", 0), _SEQ_END),
             )
     raise ValueError("unknown type or state")

@@ -39,7 +39,7 @@ from headwater.index import (
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, find_layout
 
-__all__ = ["Engine", "Hit", "Index", "LocalEngine"]
+__all__ = ["Engine", "Hit", "Index", "LocalEngine", "running_service"]
 
 Vector = NDArray[np.float32]
 FilterValue = str | int | Sequence[str] | Sequence[int] | Mapping[str, float | str]
@@ -164,7 +164,7 @@ class Index:
 
 def _open_engine(settings: Settings) -> Engine:
     layout = None if settings.qdrant_url and not (settings.state_dir or settings.folder) else find_layout(settings)
-    service = None if layout is None else _running_service(layout)
+    service = None if layout is None else running_service(layout)
     if service is not None:
         from headwater.client import RemoteEngine
 
@@ -172,7 +172,7 @@ def _open_engine(settings: Settings) -> Engine:
     return LocalEngine.open(open_index(settings, layout), settings)
 
 
-def _running_service(layout: Layout) -> Service | None:
+def running_service(layout: Layout) -> Service | None:
     """The service to ask; waits for one that is just starting. None if none runs."""
     deadline = time.monotonic() + _START_WAIT_S
     while (service := Service.read(layout)) is None and Lock.is_held(layout, "up"):

@@ -32,7 +32,8 @@ def serve_index(
     ready: Future[LocalEngine] = Future()
     ready.set_result(engine)
     token = layout.read_token()
-    server.start(make_api(ready, status=status, flush=index.flush, token=token, allowed_hosts=settings.allowed_hosts))
+    hosts = settings.allowed_hosts
+    server.start(make_api(ready, status=status, flush=index.flush, token=token, allowed_hosts=hosts, index=index))
     Service(server.url, os.getpid()).write(layout)
     on_url(server.url)
     try:

@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=20, ge=2, le=512)
     #: most tokens, padding included, in one batch of the model
     batch_tokens: int = Field(default=8192, ge=256)
+    #: a pass of the model that takes longer is given up, and the worker starts anew
+    embed_timeout_s: float = Field(default=120.0, gt=0)
     #: extraction processes; 0: one per core
     sandboxes: int = Field(default=0, ge=0, le=256)
     extract_timeout_s: float = Field(default=60.0, gt=0)

@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import secrets
 import tempfile
 import time
@@ -103,28 +102,28 @@ class Layout:
 
     def read_token(self) -> str:
         """The secret that callers show who want to change state through the API; made on first use, mode 0600."""
-        if (known := self._known_token()) is not None:
-            return known
-        made = self.token.with_name(f"token.{os.getpid()}.tmp")
-        made.unlink(missing_ok=True)
-        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(made, self.token)  # whoever comes first wins
-            made.unlink()
-        except FileExistsError:
-            os.replace(made, self.token) if self._known_token() is None else made.unlink()
-        return self.token.read_text("ascii")
+        if not (token := self._token()):
+            made = self.token.with_name(f"token.{os.getpid()}.tmp")
+            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(32))
+                file.flush()
+                os.fsync(file.fileno())  # a power cut must not leave an empty one, which everybody would know
+            if self.token.exists():
+                os.replace(made, self.token)
+            else:
+                with contextlib.suppress(FileExistsError):  # another process was first
+                    os.link(made, self.token)
+                made.unlink()
+            token = self._token()
+        return token
 
-    def _known_token(self) -> str | None:
-        """The token in the file; None if there is none, or what a power cut left of one (an empty file, say)."""
+    def _token(self) -> str:
+        """The token there is; empty if there is none."""
         try:
-            text = self.token.read_text("latin-1").strip()
-        except FileNotFoundError:
-            return None
-        return text if re.fullmatch(r"[A-Za-z0-9_-]{20,}", text) else None
+            return self.token.read_text("ascii").strip().strip("\0")
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
 
 
 def _is_utf8(path: Path) -> bool:

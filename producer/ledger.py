@@ -22,7 +22,7 @@ from headwater.messages import Embedded, Item, Lane, Outcome
 from producer.census import Version
 from producer.diff import Changes, Seen
 
-__all__ = ["Counts", "Due", "Ledger", "Row", "path_range"]
+__all__ = ["Counts", "Due", "Entry", "Ledger", "Row", "path_range"]
 
 #: how long the seq of a deleted document is kept, to fence writes that were under way
 _TOMBSTONE_S = 7 * 24 * 3600
@@ -68,6 +68,25 @@ class Row:
     chunks: int
     reason: str | None
     applied_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All that the ledger holds of one document, for whoever compares it with folder and index."""
+
+    path: bytes
+    operation: str
+    wanted_seq: int
+    applied_seq: int
+    state: str
+    chunks: int
+    content_hash: str | None
+    reason: str | None
+    fingerprint: Fingerprint | None
+
+    @property
+    def due(self) -> bool:
+        return self.wanted_seq > self.applied_seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +212,16 @@ class Ledger:
         )
         return [Row(bytes(path), *rest) for path, *rest in rows]
 
+    def entry(self, path: bytes) -> Entry | None:
+        """What is held of one path; None if nothing is."""
+        rows = self._rows(f"SELECT {_ENTRY} FROM documents WHERE path = ?", (path,))
+        return _entry(rows[0]) if rows else None
+
+    def entries(self, after: bytes = b"", limit: int = 1000) -> list[Entry]:
+        """Entries in the order of their paths, those after one path."""
+        rows = self._rows(f"SELECT {_ENTRY} FROM documents WHERE path > ? ORDER BY path LIMIT ?", (after, limit))
+        return [_entry(row) for row in rows]
+
     def due(self, limit: int, attempts: int, until: float = math.inf) -> list[Due]:
         """What waits, live work first, then oldest first; the last of ``attempts`` tries is marked as final, and a
         document that has none left as spent."""
@@ -290,13 +319,41 @@ class Ledger:
         )
         self.set_meta("last_seq", str(self._highest_seq() + 1))
 
+    def want_as_seen(self, paths: Iterable[tuple[bytes, Fingerprint | None]]) -> tuple[int, int]:
+        """Make exactly these documents due, each with a new seq, as the folder shows them (None: not there).
+
+        Returns the first of the seqs and the one after the last.
+        """
+        first = seq = max(self._first_seq(), self._highest_seq() + 1)
+        for path, mark in paths:
+            stat = (None,) * 4 if mark is None else (mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)
+            self._db.execute(
+                "INSERT INTO documents (path, wanted_seq, size, mtime_ns, ctime_ns, inode, lane)"
+                " VALUES (?, ?, ?, ?, ?, ?, 'bulk') ON CONFLICT (path) DO UPDATE SET operation = 'index',"
+                " wanted_seq = excluded.wanted_seq, applied_seq = min(applied_seq, excluded.wanted_seq - 1),"
+                " size = excluded.size, mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns,"
+                " inode = excluded.inode, lane = 'bulk', attempts = 0, due_at = 0, reason = NULL, moved_from = NULL",
+                (path, seq, *stat),
+            )
+            seq += 1
+        self.set_meta("last_seq", str(seq))
+        return first, seq
+
+    def waiting_between(self, first: int, end: int) -> int:
+        """How many documents are due whose wanted seq is one of these."""
+        [row] = self._rows(
+            "SELECT count(*) FROM documents WHERE wanted_seq > applied_seq AND wanted_seq >= ? AND wanted_seq < ?",
+            (first, end),
+        )
+        return int(row[0])
+
     def read_again(self, paths: Iterable[bytes]) -> None:
         """Make these documents due with a new seq each, as if they had changed. Vectors in the index are reused."""
         seq = self._first_seq()
         for path in paths:
             self._db.execute(
-                "UPDATE documents SET wanted_seq = ?, attempts = 0, due_at = 0, lane = 'bulk' WHERE path = ?"
-                " AND operation = 'index'",
+                f"UPDATE documents SET wanted_seq = ?, attempts = {_KEPT_ATTEMPTS}, due_at = 0, lane = 'bulk'"
+                " WHERE path = ? AND operation = 'index'",
                 (seq, path),
             )
             seq += 1
@@ -365,7 +422,10 @@ class Ledger:
             return False
         if None not in (tried_hash, outcome.content_hash) and tried_hash != outcome.content_hash:
             tried = 0
-        if outcome.state == "failed" and outcome.retryable and (outcome.service or tried + 1 < attempts):
+        if outcome.shared:  # others were there too: the last try is one alone
+            tried = max(0, min(tried, attempts - 2))
+        again = outcome.service or outcome.shared or tried + 1 < attempts
+        if outcome.state == "failed" and outcome.retryable and again:
             self._try_later(outcome, tried)
             return False
         self._settle(outcome, tried)
@@ -478,6 +538,17 @@ class Ledger:
     def set_metas(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
             self.set_meta(name, value)
+
+
+_ENTRY = (
+    "path, operation, wanted_seq, applied_seq, state, chunks, content_hash, reason, size, mtime_ns, ctime_ns, inode"
+)
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    path, operation, wanted, applied, state, chunks, digest, reason, *stat = row
+    mark = None if stat[0] is None else Fingerprint(*stat)
+    return Entry(bytes(path), operation, wanted, applied, state, chunks, digest, reason, mark)
 
 
 def path_range(path: bytes) -> tuple[bytes, bytes, bytes]:

@@ -34,6 +34,10 @@ class Scanner:
 
     def scan(self) -> dict[bytes, Seen]:
         """The whole folder. Raises FolderError if it is not there or cannot be read."""
+        return dict(self.walk())
+
+    def walk(self) -> Iterator[tuple[bytes, Seen]]:
+        """As ``scan``, one entry at a time."""
         self.rules.forget()
         self.directories = []
         self.closed.clear()
@@ -43,7 +47,7 @@ class Scanner:
         except OSError as error:
             where = os.fsdecode(self.root)
             raise FolderError(f"the folder {where} cannot be read ({error.strerror}): bring it back") from None
-        return dict(self._walk(b"", self.directories))
+        yield from self._walk(b"", self.directories)
 
     def look(self, path: bytes) -> dict[bytes, Seen]:
         """What is at or below one path now: empty if nothing is there, or nothing that the rules admit."""

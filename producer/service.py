@@ -95,7 +95,8 @@ class Producer:
         self._greeted = settings.broker_url is not None or (
             known is not None and known == Lock.holder(layout, "worker")
         )
-        self._census = CensusTaker(settings.lease_s, settled=self._greeted)
+        # a worker that said hello to the process before this one does not send its census again by itself
+        self._census = CensusTaker(settings.lease_s, settled=False, _due=self._greeted)
         self._trouble_since: float | None = None
         self._ring_at = 0.0
         self._stopped = False
@@ -265,6 +266,7 @@ class Producer:
 
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
+        self._trouble_since = None  # that of an earlier worker may have ended with it
         if self._greeted and self._settings.qdrant_url is None:  # an embedded index has one worker: its own successor
             self._blame(self._publisher.worker_died())
         else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from celery.signals import worker_init, worker_shutdown
+from celery.worker import state
 
 from headwater.broker import make_app
+from headwater.errors import ModelStalled
 from headwater.settings import Settings
 from worker.runtime import Runtime
 from worker.tasks import register
@@ -14,7 +16,7 @@ from worker.tasks import register
 __all__ = ["app"]
 
 _settings = Settings.load()
-_runtime = Runtime(_settings)
+_runtime = Runtime(_settings, on_stall=lambda: setattr(state, "should_stop", ModelStalled.exit_code))
 app = make_app(_settings)
 register(app, _runtime.parts, _runtime.census)
 

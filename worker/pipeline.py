@@ -18,15 +18,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.batcher import Priority
 from headwater.document import content_hash, document_id, path_to_text
-from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, SandboxUnavailable
+from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, ModelStalled, SandboxUnavailable
 from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
 from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
 from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
 
-__all__ = ["Embed", "Extractor", "Pipeline"]
+__all__ = ["Embed", "Extractor", "Pipeline", "rfc3339"]
 
 log = logging.getLogger(__name__)
 Vector = NDArray[np.float32]
@@ -37,8 +38,8 @@ _SLICE = 256
 #: failures that are remembered, so that a hint that comes twice is not two tries
 _REMEMBERED_FAILURES = 10_000
 
-#: texts and lane -> unit vectors [n, dimension] and the number of texts that the model saw
-Embed = Callable[[Sequence[str], Lane], tuple[Vector, int]]
+#: texts and priority -> unit vectors [n, dimension] and the number of texts that the model saw
+Embed = Callable[[Sequence[str], Priority], tuple[Vector, int]]
 
 
 class Extractor(Protocol):
@@ -221,6 +222,9 @@ class Pipeline:
             return [self._write_one(read, vectors) for read in group], fresh
         except (IndexUnavailable, DiskFull):
             raise
+        except ModelStalled as stalled:
+            log.warning("%d documents are not embedded: %s", len(group), stalled)
+            return [self._suspected(read, stalled) for read in group], 0
         except Exception as error:  # whatever a text makes a model do is its document's outcome, and nobody else's
             if len(group) > 1:
                 parts = [self._write_group([read], vectors, lane) for read in group]
@@ -229,13 +233,20 @@ class Pipeline:
             read = group[0]
             return [replace(outcome, fingerprint=read.source.fingerprint, content_hash=read.content_hash)], 0
 
+    def _suspected(self, read: _Read, stalled: ModelStalled) -> Outcome:
+        """A stalled model costs a document a try if its text was in the model; its last, if no other text was."""
+        if not any(chunk.text in stalled.texts for chunk in read.extraction.chunks):
+            return _service_failure(read.item, stalled)
+        outcome = self._failed(read.item, f"the text could not be embedded: {stalled}")
+        return replace(outcome, shared=len(stalled.texts) > 1)
+
     def _fill_in(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> int:
         """Embed the missing texts; a long document's are written as they come, so that a crash costs few of them."""
         missing = _missing(group, vectors)
         fresh = 0
         for first in range(0, len(missing), _SLICE):
             part = missing[first : first + _SLICE]
-            rows, embedded = self._embed([chunk.text for chunk in part], lane)
+            rows, embedded = self._embed([chunk.text for chunk in part], "alone" if _is_last(group[0]) else lane)
             if len(rows) != len(part):
                 raise ModelError(f"the model gave {len(rows)} vectors for {len(part)} texts")
             vectors.update(zip((chunk.text_hash for chunk in part), rows, strict=True))
@@ -261,7 +272,7 @@ class Pipeline:
             content_hash=read.content_hash,
             pipeline=self._fingerprint,
             kind=read.extraction.kind,
-            modified_at=_rfc3339(modified),
+            modified_at=rfc3339(modified),
             size=len(read.source.data),
             chunks=chunks,
             dense=np.stack(dense) if dense else np.zeros((0, self._dimension()), np.float32),
@@ -320,15 +331,20 @@ def _missing(group: Sequence[_Read], vectors: dict[str, Vector]) -> list[Chunk]:
 
 
 def _groups(reads: Sequence[_Read], vectors: dict[str, Vector]) -> list[list[_Read]]:
-    """Short documents share embedding calls; a long one has its own."""
-    long: list[_Read] = []
+    """Short documents share embedding calls; a long one has its own, and so has one at its last try."""
+    own: list[_Read] = []
     short: list[_Read] = []
     for read in reads:
-        (long if len(_missing([read], vectors)) > _SLICE else short).append(read)
-    return [*([short] if short else []), *([read] for read in long)]
+        (own if _is_last(read) or len(_missing([read], vectors)) > _SLICE else short).append(read)
+    return [*([short] if short else []), *([read] for read in own)]
 
 
-def _rfc3339(mtime_ns: int) -> str:
+def _is_last(read: _Read) -> bool:
+    """Whether this is the last of its tries: then no other text may be to blame, and none may suffer."""
+    return read.item.operation == "final"
+
+
+def rfc3339(mtime_ns: int) -> str:
     """Modification time in UTC with microseconds; times outside of what a calendar holds are clamped."""
     seconds = min(max(mtime_ns / 1e9, 0.0), 253_402_300_799.0)
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -16,7 +16,7 @@ from headwater.api import ApiServer, make_api
 from headwater.batcher import Batcher
 from headwater.broker import make_client
 from headwater.embedder import Embedder, load_embedder
-from headwater.errors import FolderError, IndexUnavailable
+from headwater.errors import FolderError, IndexUnavailable, ModelError, RetryableError
 from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
 from headwater.messages import Hello, events_key
@@ -45,8 +45,16 @@ def _end_at_once(sentence: str) -> None:
 class Runtime:
     """``start`` in the main thread before any task runs; ``close`` after the last one has ended."""
 
-    def __init__(self, settings: Settings, *, status: Callable[[], dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        status: Callable[[], dict[str, Any]] | None = None,
+        on_stall: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_stall`` is called when the model hangs: this process is to report what it has, and to end."""
         self._settings = settings
+        self._on_stall = on_stall
         self._status = status or (lambda: {"running": True})
         self._layout: Layout | None = None if settings.qdrant_url else find_layout(settings).create()
         self._engine: Future[LocalEngine] = Future()
@@ -66,10 +74,17 @@ class Runtime:
         if serve:
             self._serve(index)
         embedder = load_embedder(settings)
+        batcher = Batcher(
+            embedder,
+            settings.batch_tokens,
+            self.reporter.embedded,
+            timeout_s=settings.embed_timeout_s,
+            on_stall=self._on_stall,
+        )
+        self._closers.append(batcher.close)
+        _try_out(batcher, settings)
         manifest = index.ensure_schema(embedder.name, embedder.dimension)
         self._index = index, manifest.index_id
-        batcher = Batcher(embedder, settings.batch_tokens, self.reporter.embedded)
-        self._closers.append(batcher.close)
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query))
@@ -132,6 +147,7 @@ class Runtime:
                 flush=index.flush,
                 token=layout.read_token(),
                 allowed_hosts=self._settings.allowed_hosts,
+                index=index,
             )
         )
         Service(server.url, os.getpid()).write(layout)
@@ -166,3 +182,14 @@ class Runtime:
     def _check_space(self) -> None:
         if self._layout is not None:
             check_free_space(self._layout.root, self._settings.min_free_bytes)
+
+
+def _try_out(batcher: Batcher, settings: Settings) -> None:
+    """One text before the index is made and the first document comes: none of them pays for a model that never works.
+
+    Raises ModelError.
+    """
+    try:
+        batcher.embed(["a first text"], "query")
+    except (ModelError, RetryableError) as error:
+        raise ModelError(f"the model {settings.model!r} does not work: {error}") from error

@@ -133,6 +133,7 @@ class _Child:
         except Garbled as error:
             raise _Dead(f"the extraction gave no proper answer: {error}") from None
         self._tidy()
+        self._spent |= isinstance(answer, Failure)  # whatever broke may be broken still: the next gets a new child
         return answer
 
     def _check_home(self) -> None:
@@ -148,7 +149,9 @@ class _Child:
     def _obituary(self) -> str:
         """Why it closed its pipes: it has ended, or will be."""
         code = self._exit_code(time.monotonic() + _GRACE_S)
-        if code is None or code >= 0:
+        if code is None:
+            return "the extraction closed its pipes"
+        if code >= 0:
             return f"the extraction ended by itself (status {code})"
         return f"the extraction {_SIGNALS.get(signal.Signals(-code), f'died by signal {-code}')}"
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from celery.worker import state
+
 from headwater.broker import make_app
+from headwater.errors import ModelStalled
 from headwater.settings import Settings
 from worker.runtime import Runtime
 from worker.tasks import register
@@ -19,8 +23,12 @@ log = logging.getLogger(__name__)
 
 
 def run_worker(settings: Settings, *, serve: bool, status: Callable[[], dict[str, Any]] | None = None) -> None:
-    """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError."""
-    runtime = Runtime(settings, status=status)
+    """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError.
+
+    A model that hangs ends the process, once it has drained, with the status of ModelStalled.
+    """
+    stalled = threading.Event()
+    runtime = Runtime(settings, status=status, on_stall=lambda: _drain(stalled))
     app = make_app(settings)
     register(app, runtime.parts, runtime.census)
     try:
@@ -39,3 +47,13 @@ def run_worker(settings: Settings, *, serve: bool, status: Callable[[], dict[str
         worker.start()
     finally:
         runtime.close()
+    if stalled.is_set():
+        logging.shutdown()
+        os._exit(ModelStalled.exit_code)  # a thread hangs in native code: an orderly end would wait for it, or crash
+
+
+def _drain(stalled: threading.Event) -> None:
+    """The way of a SIGTERM: no new hints, and those under way hear at once that the model does not answer."""
+    log.error("the model gave no answer in time: this worker ends when it has reported so, to be started anew")
+    stalled.set()
+    state.should_stop = ModelStalled.exit_code  # type: ignore[assignment]  # the stub knows its first value only

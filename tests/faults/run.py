@@ -14,9 +14,9 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "support"), str(_HERE.parents[1])]
 
-from harness import Harness, to_json  # noqa: E402 # the path is set above
-from registry import GROUPS, Fault, load  # noqa: E402
-from summary import write_summary  # noqa: E402
+from harness import Harness, to_json  # the path is set above
+from registry import GROUPS, Fault, load
+from summary import write_summary
 
 __all__ = ["at_random", "main"]
 

@@ -24,7 +24,10 @@ from headwater.index import (
     Condition,
     DocumentWrite,
     IndexCounts,
+    Point,
+    QdrantIndex,
     SearchQuery,
+    SeenPoint,
     Sparse,
     VectorIndex,
     glob_conditions,
@@ -308,6 +311,18 @@ def test_a_rare_text_is_found_beside_one_that_stands_in_600_documents(index: Vec
     found = index.vectors([text_hash("licence"), text_hash("rare")])
     np.testing.assert_allclose(found[text_hash("rare")], vector("rare"), atol=1e-6)
     np.testing.assert_allclose(found[text_hash("licence")], vector("licence"), atol=1e-6)
+
+
+def test_a_damaged_vector_is_not_used_again(index: VectorIndex) -> None:
+    """Written past all checks, as a broken disk might leave it: more than one page of them, then a good one."""
+    assert isinstance(index, QdrantIndex)
+    index.apply(version("a", 1, ["one"]))
+    [good] = [point for point in index.scan(with_vectors=True) if "text" in point.payload]
+    bad = [replace(good, id=point_id("bad", n), dense=np.zeros(DIMENSION, np.float32)) for n in range(300)]
+    index._upsert(bad, 1)
+    np.testing.assert_allclose(index.vectors([text_hash("one")])[text_hash("one")], vector("one"), atol=1e-6)
+    index.discard([SeenPoint(good.id, 1)])
+    assert index.vectors([text_hash("one")]) == {}
 
 
 # -- fencing ----------------------------------------------------------------------------------------------
@@ -709,6 +724,83 @@ def test_a_flush_that_fails_fails_for_everybody_who_waited_for_it(index_director
         errors = [one.exception(timeout=20) for one in (first, *others)]
     assert [type(error) for error in errors] == [IndexUnavailable] * 4
     assert all(isinstance(error, HeadwaterError) for error in errors)
+
+
+# -- raw points -------------------------------------------------------------------------------------------
+
+
+def all_pages(index: VectorIndex, document: str | None = None) -> list[list[Point]]:
+    found: list[list[Point]] = []
+    offset: str | None = None
+    while True:
+        page, offset = index.page(offset, document)
+        found.append(page)
+        if offset is None:
+            return found
+
+
+def test_pages_give_every_point_once_with_its_vectors(index: VectorIndex) -> None:
+    texts = [f"text {n}" for n in range(600)]
+    index.apply(version("a", 1, texts))
+    index.apply(version("b", 2, ["other"]))
+    found = all_pages(index)
+    assert max(map(len, found)) <= 256
+    points = [point for page in found for point in page]
+    assert sorted(point.id for point in points) == sorted(point.id for point in index.scan())
+    for point in points:
+        assert (point.dense is None) == ("text" not in point.payload)
+        if point.dense is not None:
+            assert point.sparse is not None
+            np.testing.assert_allclose(point.dense, vector(point.payload["text"]), atol=1e-6)
+
+
+def test_pages_of_one_document_hold_its_points_alone(index: VectorIndex) -> None:
+    index.apply(version("a", 1, [f"text {n}" for n in range(300)]))
+    index.apply(version("b", 2, ["other"]))
+    found = all_pages(index, document_id(b"a"))
+    assert [len(page) for page in found] == [256, 45]
+    assert {point.payload["path"] for page in found for point in page} == {"a"}
+    assert all_pages(index, document_id(b"nothing")) == [[]]
+
+
+def test_an_empty_index_has_one_empty_page(index: VectorIndex) -> None:
+    assert index.page() == ([], None)
+
+
+def test_discarding_takes_exactly_the_named_points(index: VectorIndex) -> None:
+    index.apply(version("a", 5, [f"text {n}" for n in range(400)]))
+    index.apply(version("b", 6, ["other"]))
+    document = document_id(b"a")
+    named = [SeenPoint(point_id(document, n), 5) for n in range(300)]
+    index.discard([*named, SeenPoint(point_id(document_id(b"b"), 0), 6), SeenPoint(record_id(document_id(b"c")), 5)])
+    assert set(texts_of(index, "a")) == set(range(300, 400))
+    assert texts_of(index, "b") == {}
+    assert index.count() == IndexCounts(2, 100)
+    index.discard([])
+    assert index.count() == IndexCounts(2, 100)
+
+
+@pytest.mark.parametrize("seen", [4, 6, None, 5.5])
+def test_a_point_that_is_newer_than_what_was_seen_is_not_discarded(index: VectorIndex, seen: float | None) -> None:
+    index.apply(version("a", 5, ["one"]))
+    index.discard([SeenPoint(point_id(document_id(b"a"), 0), seen)])
+    assert texts_of(index, "a") == {0: "one"}
+
+
+@pytest.mark.parametrize("seq", [None, "5", "absent"])
+def test_a_point_without_a_usable_seq_is_discarded_as_one(index: VectorIndex, seq: str | None) -> None:
+    index.apply(version("a", 5, ["one", "two"]))
+    [point] = [point for point in index.scan(with_vectors=True) if point.payload.get("chunk") == 0]
+    payload = {**point.payload, "seq": seq}
+    if seq == "absent":
+        del payload["seq"]
+    index.discard([SeenPoint(point.id, 5)])
+    assert isinstance(index, QdrantIndex)
+    index._upsert([replace(point, payload=payload)], 1)
+    index.discard([SeenPoint(point.id, 5)])
+    assert set(texts_of(index, "a")) == {0, 1}
+    index.discard([SeenPoint(point.id, None)])
+    assert set(texts_of(index, "a")) == {1}
 
 
 # -- census -----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from headwater.batcher import Batcher, Priority
 from headwater.embedder import Kind
-from headwater.errors import ModelError
+from headwater.errors import ModelError, ModelStalled
 
 WAIT_S = 10
 DIMENSION = 8
@@ -317,3 +317,116 @@ def test_callers_that_wait_when_it_closes_get_an_error_and_the_running_batch_end
         waiting.result(WAIT_S)
     with pytest.raises(RuntimeError, match="closed"):
         room.batcher.embed(["more"], "bulk")
+
+
+# -- a model that gives no answer -----------------------------------------------------------------------------
+
+
+@dataclass
+class StuckEmbedder(FakeEmbedder):
+    """Never answers for a batch with one of these texts, until ``gate`` is set."""
+
+    stuck_by: frozenset[str] = frozenset()
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> NDArray[np.float32]:
+        self.batches.append((kind, list(texts)))
+        if self.stuck_by & set(texts):
+            self.entered.set()
+            assert self.gate.wait(WAIT_S)
+        return np.stack([vector_of(text, kind) for text in texts])
+
+
+@dataclass
+class StuckRoom(Room):
+    stalls: list[int] = field(default_factory=list)
+
+
+@pytest.fixture
+def stuck_room() -> Iterator[StuckRoom]:
+    embedder = StuckEmbedder(stuck_by=frozenset({"bad"}))
+    stalls: list[int] = []
+    batcher = Batcher(embedder, batch_tokens=1000, timeout_s=0.4, on_stall=lambda: stalls.append(1))
+    with ThreadPoolExecutor(32) as callers:
+        yield StuckRoom(embedder, batcher, callers, stalls)
+        embedder.gate.set()
+        batcher.close()
+
+
+def test_callers_of_a_pass_without_an_answer_hear_which_texts_were_in_it(stuck_room: StuckRoom) -> None:
+    # Given a text that the model knows already, and a batch that it never ends
+    known, _ = stuck_room.batcher.embed(["known"], "bulk")
+    in_it = stuck_room.ask(["bad", "good"], "bulk")
+    assert stuck_room.embedder.entered.wait(WAIT_S)
+    behind = stuck_room.ask(["behind"], "live")
+    # Then who was in it hears of both texts, and who waited behind it of none
+    with pytest.raises(ModelStalled, match=r"no answer within 0\.4 s") as caught:
+        in_it.result(WAIT_S)
+    assert caught.value.texts == {"bad", "good"}
+    with pytest.raises(ModelStalled) as caught:
+        behind.result(WAIT_S)
+    assert caught.value.texts == set()
+    # And the model is not asked again, no text is named twice, and what the model gave is still there
+    for again in ("good", "bad", "new"):
+        with pytest.raises(ModelStalled) as caught:
+            stuck_room.batcher.embed([again], "live")
+        assert caught.value.texts == set()
+    np.testing.assert_array_equal(stuck_room.batcher.embed(["known"], "bulk")[0], known)
+    assert stuck_room.stalls == [1]
+
+
+def test_a_text_that_stalls_the_model_alone_is_named_alone(stuck_room: StuckRoom) -> None:
+    alone = stuck_room.ask(["bad", "good"], "alone")
+    with pytest.raises(ModelStalled) as caught:
+        alone.result(WAIT_S)
+    assert caught.value.texts == {"bad"}
+
+
+def test_texts_of_the_last_lane_share_a_batch_with_nobody(room: Room) -> None:
+    first = room.hold()
+    # Given texts of one length that wait, one of them in both lanes
+    alone = room.ask(["a", "b", "c"], "alone")
+    shared = room.ask(["d", "e", "c"], "bulk")
+    room.let_go()
+    for future in (first, alone, shared):
+        future.result(WAIT_S)
+    assert [texts for _, texts in room.embedder.batches] == [["first"], ["d", "e"], ["a"], ["b"], ["c"]]
+
+
+def test_a_text_that_waits_with_others_waits_alone_once_it_must(room: Room) -> None:
+    first = room.hold()
+    shared = room.ask(["a", "b"], "bulk")
+    alone = room.ask(["a"], "alone")
+    room.let_go()
+    for future in (first, alone, shared):
+        future.result(WAIT_S)
+    assert [texts for _, texts in room.embedder.batches] == [["first"], ["b"], ["a"]]
+
+
+def test_a_late_answer_does_no_harm(stuck_room: StuckRoom) -> None:
+    late = stuck_room.ask(["bad"], "bulk")
+    with pytest.raises(ModelStalled):
+        late.result(WAIT_S)
+    stuck_room.let_go()
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        try:
+            vectors, _ = stuck_room.batcher.embed(["bad"], "bulk")
+            break
+        except ModelStalled:
+            time.sleep(0.01)
+    np.testing.assert_allclose(vectors[0], vector_of("bad"))
+
+
+def test_a_model_that_answers_in_time_is_not_given_up(stuck_room: StuckRoom) -> None:
+    for number in range(30):
+        time.sleep(0.03)
+        stuck_room.batcher.embed([f"good {number}"], "bulk")
+    assert stuck_room.stalls == []
+
+
+def test_a_vector_that_is_not_finite_goes_to_nobody() -> None:
+    embedder, batcher = make()
+    embedder.encode = lambda texts, kind: np.full((len(texts), DIMENSION), np.nan, np.float32)  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="not finite"):
+        batcher.embed(["a"], "bulk")
+    batcher.close()

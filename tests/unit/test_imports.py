@@ -47,14 +47,16 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield node.module or ""
 
 
-def at_the_top(tree: ast.Module) -> Iterator[str]:
+def at_the_top(tree: ast.AST) -> Iterator[str]:
     """Modules that are imported when the module is; not those for type checkers only."""
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not for_type_checkers(node):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
             yield from imports(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not for_type_checkers(node):
+            yield from at_the_top(node)
 
 
-def for_type_checkers(node: ast.stmt) -> bool:
+def for_type_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 

@@ -585,6 +585,79 @@ def test_a_directory_that_is_not_there_gives_a_plain_error(tmp_path: Path) -> No
         Ledger(tmp_path / "gone" / "ledger.sqlite3")
 
 
+# -- verification ---------------------------------------------------------------------------------------------
+
+
+def test_an_entry_tells_all_that_is_held_of_a_document(ledger: Ledger) -> None:
+    create(ledger, b"a", b"b")
+    settle(ledger, b"a", chunks=4)
+    first = ledger.entry(b"a")
+    assert first is not None
+    assert (first.path, first.operation, first.state, first.chunks) == (b"a", "index", "indexed", 4)
+    assert (first.content_hash, first.fingerprint, first.due) == ("hash", mark(), False)
+    assert first.wanted_seq == first.applied_seq == ledger.wanted_seq(b"a")
+    second = ledger.entry(b"b")
+    assert second is not None
+    assert second.due
+    assert ledger.entry(b"c") is None
+
+
+def test_entries_come_page_by_page_in_the_order_of_their_paths(ledger: Ledger) -> None:
+    paths = [b"%03d" % n for n in range(25)] + [b"\xff"]
+    create(ledger, *reversed(paths))
+    found: list[bytes] = []
+    while page := ledger.entries(found[-1] if found else b"", limit=10):
+        assert len(page) <= 10
+        found += [entry.path for entry in page]
+    assert found == paths
+
+
+def test_documents_that_are_wanted_again_are_due_with_new_seqs_and_no_others(ledger: Ledger, clock: Clock) -> None:
+    # Given settled documents, one that failed for good, and a clock that went back
+    create(ledger, b"a", b"b", b"c", b"poison")
+    for path in (b"a", b"b", b"c"):
+        settle(ledger, path)
+    while not fail(ledger, b"poison"):
+        pass
+    highest = max(entry.wanted_seq for entry in ledger.entries())
+    untouched = ledger.entry(b"b")
+    clock.now_ns -= 3600 * 10**9
+    # When some are wanted again, one of which the ledger does not know
+    with ledger.transaction():
+        first, end = ledger.want_as_seen([(b"a", mark(9)), (b"new", mark(8)), (b"poison", None)])
+    # Then exactly they are due, each above every seq before
+    assert due_paths(ledger) == [b"a", b"new", b"poison"]
+    assert [ledger.wanted_seq(path) for path in (b"a", b"new", b"poison")] == list(range(first, end))
+    assert first > highest
+    assert ledger.entry(b"b") == untouched
+    assert ledger.known() == {b"a": mark(9), b"b": mark(), b"c": mark(), b"new": mark(8), b"poison": None}
+    # And the next change goes above them
+    create(ledger, b"later")
+    assert ledger.wanted_seq(b"later") >= end
+
+
+def test_what_is_still_due_of_a_range_of_seqs_is_counted(ledger: Ledger) -> None:
+    create(ledger, b"a", b"b", b"other")
+    with ledger.transaction():
+        first, end = ledger.want_as_seen([(b"a", mark()), (b"b", mark())])
+    assert ledger.waiting_between(first, end) == 2
+    settle(ledger, b"a")
+    assert ledger.waiting_between(first, end) == 1
+    want(ledger, Changes(changed=(b"b",)))
+    assert ledger.waiting_between(first, end) == 0
+
+
+def test_a_row_whose_applied_seq_was_damaged_is_due_all_the_same(ledger: Ledger, tmp_path: Path) -> None:
+    create(ledger, b"a")
+    settle(ledger, b"a")
+    with sqlite3.connect(tmp_path / "ledger.sqlite3") as other:
+        other.execute("UPDATE documents SET applied_seq = 1 << 60")
+    other.close()
+    with ledger.transaction():
+        ledger.want_as_seen([(b"a", mark())])
+    assert due_paths(ledger) == [b"a"]
+
+
 # -- tries of one content ---------------------------------------------------------------------------------------
 
 

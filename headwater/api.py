@@ -146,15 +146,8 @@ def _asked(handler: Callable[[], Any]) -> Callable[[Request], Awaitable[Response
 
 def _with_token(token: str, action: Callable[[], None]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-<<<<<<< HEAD
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not token or not hmac.compare_digest(given.encode(), token.encode()):
-            message = "this changes state and needs the token of the state directory as 'Authorization: Bearer ...'"
-            return _problem("PermanentError", message, 401)
-=======
         if not _shows(request, token):
             return _no_token()
->>>>>>> main
         await run_in_threadpool(action)
         return JSONResponse({"ok": True})
 

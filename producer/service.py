@@ -96,7 +96,8 @@ class Producer:
             known is not None and known == Lock.holder(layout, "worker")
         )
         # a worker that said hello to the process before this one does not send its census again by itself
-        self._census = CensusTaker(settings.lease_s, settled=False, _due=self._greeted)
+        # (with a broker of one's own there may be no worker now to answer, so ``once`` does not wait for that)
+        self._census = CensusTaker(settings.lease_s, settled=settings.broker_url is not None, due=self._greeted)
         self._trouble_since: float | None = None
         self._ring_at = 0.0
         self._stopped = False

@@ -251,16 +251,6 @@ def test_the_token_is_made_once_and_for_us_alone(layout: Layout) -> None:
     assert Layout(layout.root).read_token() == token
 
 
-@pytest.mark.parametrize("left", [b"", b"\0" * 43])
-def test_a_token_that_a_power_cut_left_empty_is_made_anew(layout: Layout, left: bytes) -> None:
-    layout.token.write_bytes(left)
-    token = layout.read_token()
-    assert len(token) >= 40
-    assert layout.read_token() == token
-    assert [path.name for path in layout.root.glob("token*")] == ["token"]
-    assert stat.S_IMODE(layout.token.stat().st_mode) == 0o600
-
-
 def test_two_state_directories_have_different_tokens(tmp_path: Path) -> None:
     a, b = (Layout(tmp_path / name).create().read_token() for name in "ab")
     assert a != b

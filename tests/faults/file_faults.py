@@ -18,12 +18,11 @@ from typing import Any
 
 from mounts import bind, unmount, unmount_below
 from registry import Run, fault
-from session import Profile, Session
+from session import ROOT, Profile, Session
 
 _OVERFLOW = "the kernel's event queue overflowed"
 #: more than the kernel keeps by default for one watcher (fs.inotify.max_queued_events, 16384)
 _EVENTS = 20_000
-_FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 _DAY_S = 86_400
 _SENTINEL = re.compile(r"([0-9a-f]{12}-v\d+)-L\d+")
 
@@ -303,17 +302,11 @@ def _recreated(run: Run) -> None:
 
 
 def _faked(session: Session) -> dict[str, str]:
-    """Every process reads the wall clock through libfaketime, from a file; file times stay true."""
-    assert _FAKETIME is not None, "libfaketime is not installed: apt-get install faketime"
+    """Every Python process of the service reads the wall clock through clock/sitecustomize.py, from a file."""
     clock = session.work / "clock"
-    clock.write_text("+0")
-    return {
-        "LD_PRELOAD": str(_FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
+    clock.write_text("0")
+    path = os.pathsep.join((str(Path(__file__).with_name("clock")), str(ROOT)))
+    return {"PYTHONPATH": path, "HEADWATER_TEST_CLOCK": str(clock)}
 
 
 _CLOCK = Profile("a clock of its own", environment=_faked)
@@ -322,9 +315,9 @@ _CLOCK = Profile("a clock of its own", environment=_faked)
 def _jump(run: Run, seconds: int) -> None:
     """There, some edits, and back."""
     clock = run.session.work / "clock"
-    clock.write_text(f"{seconds:+d}")
+    clock.write_text(str(seconds))
     time.sleep(run.random.uniform(2.5, 4.0))
-    clock.write_text("+0")
+    clock.write_text("0")
     time.sleep(1.5)
 
 

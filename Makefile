@@ -24,10 +24,12 @@ bench: $(VENV)/.test
 	$(BIN)/python -m bench
 
 soak: $(VENV)/.test
-	$(BIN)/python tests/faults/run.py --minutes $(MINUTES) --again
+	$(BIN)/python tests/faults/run.py --soak $(MINUTES) --out build/soak.jsonl
 
 faults: $(VENV)/.test
-	$(BIN)/python tests/faults/run.py
+	-$(BIN)/python tests/faults/run.py
+	-$(BIN)/python tests/faults/poison.py --runs 1000 --out build/faults-poison.jsonl
+	-$(BIN)/python tests/faults/model.py --runs 20 --out build/faults-model.jsonl
 	$(BIN)/python tests/faults/run.py --summary docs/reliability.md
 
 $(BIN)/python:

@@ -47,8 +47,8 @@ def _some_files(run: Run, directory: str, count: int) -> list[Path]:
 
 @fault("files", "storm of new files", runs=2, bound_s=1800.0)
 def _storm(run: Run) -> None:
-    """50,000 files in 100 directories; 1,000 in 20 in the short form."""
-    directories, each = (100, 500) if run.full else (20, 50)
+    """50,000 files in 100 directories; 400 in 20 in the short form."""
+    directories, each = (100, 500) if run.full else (20, 20)
     for number in range(directories):
         _some_files(run, f"storm{number}", each)
     run.notes["files"] = directories * each

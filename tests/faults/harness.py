@@ -21,8 +21,9 @@ from typing import Any, Self
 from registry import Fault, Run
 from searcher import Searcher
 from session import Session
+from soak import Steady
 
-__all__ = ["Harness", "make_model", "to_json"]
+__all__ = ["Harness", "Line", "make_model", "to_json"]
 
 #: a service is ended, checked and made anew after so many runs; few enough that kills do not look like a crash loop
 _RUNS_PER_SESSION = 4
@@ -63,6 +64,14 @@ class Harness:
         if self._own:
             shutil.rmtree(self._work, ignore_errors=True)
 
+    def steady(self, seed: int, minutes: float) -> Steady:
+        """A service beside the others that is only edited, from now on."""
+        session = Session(self._work / "steady", self._model, seed)
+        session.begin()
+        made = Steady(session, minutes)
+        made.start()
+        return made
+
     def lines(self, plan: Iterable[tuple[Fault, int]]) -> Iterator[Line]:
         """Run a plan of faults and seeds; the service is ended, and that judged, with the last run that shares it."""
         current: tuple[Fault, int] | None = None
@@ -74,8 +83,10 @@ class Harness:
     def run(self, fault: Fault, seed: int, following: Fault | None = None) -> Line:
         """One run. ``following`` is the fault that comes next, if one does."""
         run = Run(seed, self._full, self._work, self._lend(fault, seed), random.Random(seed))
-        run.session.runs += 1
         try:
+            if not run.session.runs and not fault.alone:
+                run.session.begin()
+            run.session.runs += 1
             converge_s, verdict = self._alone(fault, run) if fault.alone else self._edited(fault, run)
         except Exception as error:  # a run that breaks is a run that failed, with its reason in its line
             converge_s, verdict = None, "violated"
@@ -95,8 +106,6 @@ class Harness:
             self._made += 1
             work = self._work / f"session-{self._made}"
             self._session = Session(work, self._model, seed, fault.profile)
-            if not fault.alone:
-                self._session.begin()
         self._session.generator.reseed(seed)
         return self._session
 

@@ -17,6 +17,8 @@ from headwater.failpoints import NAMES
 _PARTS = {"worker": "headwater work", "producer": "headwater watch", "broker": "valkey-server"}
 #: a failpoint that edits do not reach in this time is a fault of the harness
 _REACH_S = 40.0
+#: steps of the short form
+_SHORT = ("producer:wanted", "producer:published", "worker:taken", "worker:staged", "worker:upserted", "worker:flushed")
 
 
 def _signal(pids: list[int], number: int) -> int:
@@ -94,7 +96,7 @@ def _kill_at(name: str) -> Callable[[Run], None]:
 
 
 for _name in NAMES:
-    fault("processes", f"kill -9 at {_name}", runs=5)(_kill_at(_name))
+    fault("processes", f"kill -9 at {_name}", runs=5, short=int(_name in _SHORT))(_kill_at(_name))
 
 
 # -- held still ---------------------------------------------------------------------------------------------------

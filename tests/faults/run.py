@@ -14,7 +14,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "support"), str(_HERE.parents[1])]
 
-from harness import Harness, to_json  # the path is set above
+from harness import Harness, Line, to_json  # the path is set above
 from registry import GROUPS, Fault, load
 from summary import write_summary
 
@@ -35,8 +35,8 @@ def main() -> int:
         return 0
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     bad = 0
-    with Harness(full=not arguments.short, model=arguments.model) as harness:
-        for line in harness.lines(_plan(faults, arguments)):
+    with Harness(full=not arguments.short and not arguments.soak, model=arguments.model) as harness:
+        for line in _lines(harness, faults, arguments):
             print(to_json(line), flush=True)
             print(line.get("logs", ""), file=sys.stderr, end="")
             bad += line["verdict"] != "ok"
@@ -45,12 +45,23 @@ def main() -> int:
     return 1 if bad else 0
 
 
+def _lines(harness: Harness, faults: list[Fault], arguments: argparse.Namespace) -> Iterator[Line]:
+    """A soak has a service beside the faults whose memory is looked at."""
+    if not arguments.soak:
+        yield from harness.lines(_plan(faults, arguments))
+        return
+    steady = harness.steady(arguments.seed, arguments.soak)
+    yield from harness.lines(at_random(faults, arguments.seed, arguments.soak))
+    yield steady.line()
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--group", choices=GROUPS, help="only this group")
     parser.add_argument("--fault", help="only faults whose name contains this")
     parser.add_argument("--runs", type=int, help="runs of each fault (default: those of the full form)")
     parser.add_argument("--minutes", type=float, help="stop after so long; faults are then drawn at random")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="short faults at random for so long, and memory")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first run; the next ones count up")
     parser.add_argument("--short", action="store_true", help="the short form of each fault, as in make test")
     parser.add_argument("--again", action="store_true", help="also run what the results file has already")

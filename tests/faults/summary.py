@@ -11,12 +11,15 @@ from registry import Fault
 
 __all__ = ["write_summary"]
 
+_GOOD = ("ok", "pass")
 _BEGIN, _END = "<!-- results -->", "<!-- /results -->"
 
 
 def write_summary(results: Path, faults: list[Fault], page: Path) -> None:
-    """Replace what stands between the markers of ``page`` by one row for each fault."""
-    lines = [json.loads(line) for line in results.read_text("utf-8").splitlines()] if results.exists() else []
+    """Replace what stands between the markers of ``page`` by one row for each fault of ``results`` and of the files
+    beside it that are named after it (results-poison.jsonl, say)."""
+    files = [results, *sorted(results.parent.glob(f"{results.stem}-*.jsonl"))]
+    lines = [json.loads(line) for file in files if file.exists() for line in file.read_text("utf-8").splitlines()]
     text = page.read_text("utf-8")
     before, rest = text.split(_BEGIN, 1)
     _, after = rest.split(_END, 1)
@@ -25,13 +28,16 @@ def write_summary(results: Path, faults: list[Fault], page: Path) -> None:
 
 def _table(lines: list[dict[str, Any]], faults: list[Fault]) -> str:
     head = "| group | fault | runs | of | violations | median s | worst s |\n|---|---|---:|---:|---:|---:|---:|"
-    return "\n".join([head, *(_row(fault, lines) for fault in faults)])
+    known = {(fault.group, fault.name): fault.runs for fault in faults}
+    named = dict.fromkeys((line["group"], line["fault"]) for line in lines)
+    rows = [_row(group, name, known.get((group, name)), lines) for group, name in {**known, **named}]
+    return "\n".join([head, *rows])
 
 
-def _row(fault: Fault, all_lines: list[dict[str, Any]]) -> str:
-    lines = [line for line in all_lines if (line["group"], line["fault"]) == (fault.group, fault.name)]
+def _row(group: str, name: str, wanted: int | None, all_lines: list[dict[str, Any]]) -> str:
+    lines = [line for line in all_lines if (line["group"], line["fault"]) == (group, name)]
     runs = sum(line["runs"] for line in lines)
-    bad = sum(line["verdict"] != "ok" for line in lines)
+    bad = sum(line["verdict"] not in _GOOD for line in lines)
     times = [line["converge_s"] for line in lines if line["converge_s"] is not None]
     median, worst = (f"{statistics.median(times):.1f}", f"{max(times):.1f}") if times else ("", "")
-    return f"| {fault.group} | {fault.name} | {runs} | {fault.runs} | {bad} | {median} | {worst} |"
+    return f"| {group} | {name} | {runs} | {wanted or ''} | {bad} | {median} | {worst} |"

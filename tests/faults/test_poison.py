@@ -17,8 +17,8 @@ from worker.confinement import may_restrict_files, may_restrict_processes
 
 SEED = 7
 HARMS = (
-    "segfault", "exit", "stop", "write10g", "unlinked10g", "many_files", "leave_files", "half_frame", "drip",
-    "not_json", "deep_json", "huge_claim", "closes", "answer_twice", "late_answer", "die_later",
+    "segfault", "exit", "stop", "write10g", "unlinked10g", "many_files", "leave_files", "drip",
+    "not_json", "deep_json", "huge_claim", "answer_twice", "late_answer", "die_later",
 )  # fmt: skip
 CONFINED = ("fork", "spawn", "signal", "connect")
 QUICK_BOMBS = (

@@ -304,7 +304,15 @@ def _is_alive(pid: int) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-    return pid > 0
+    return pid > 0 and not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Ended, but its parent has not taken note yet: in a container the first process may take seconds, or for ever."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return False
 
 
 def free_bytes(path: Path) -> int:

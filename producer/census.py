@@ -73,7 +73,7 @@ class CensusTaker:
     #: no census is due or on its way, and the last one agreed
     settled: bool
     sweep: tuple[int, ...] = ()
-    _due: bool = False
+    due: bool = False
     _asked: tuple[str, float] | None = None
     _pages: dict[str, dict[int, Census]] = field(default_factory=dict)
     _findings: int = 0
@@ -88,12 +88,12 @@ class CensusTaker:
     def to_ask(self) -> str | None:
         """The name of a census that is to be asked for now; None if none is."""
         if self._asked is not None and time.monotonic() - self._asked[1] > self.lease_s:
-            self._due = True
-        return uuid.uuid4().hex if self._due else None
+            self.due = True
+        return uuid.uuid4().hex if self.due else None
 
     def asked(self, name: str) -> None:
         """The request is out."""
-        self._due = False
+        self.due = False
         self._asked = (name, time.monotonic())
 
     def hear(self, page: Census) -> dict[int, int] | None:
@@ -113,5 +113,5 @@ class CensusTaker:
         self._findings = verdict.findings
         self.sweep = verdict.unwanted[:_MOST_SWEPT] if at_rest and not verdict.damaged else ()
         self.settled = not verdict.findings
-        self._due = bool(verdict.findings) and self._rounds <= _MOST_ROUNDS
-        return self.settled or self._due
+        self.due = bool(verdict.findings) and self._rounds <= _MOST_ROUNDS
+        return self.settled or self.due

@@ -160,6 +160,11 @@ class Ledger:
         """For the views of this package that only read."""
         return self._rows(sql, values)
 
+    def _write(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """One statement; outside of a transaction it is one by itself, and may find the disk full."""
+        with _plain_errors(self._path):
+            return self._db.execute(sql, values)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable when it ends."""
@@ -168,7 +173,8 @@ class Ledger:
             try:
                 yield
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk may have ended it already
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
 
@@ -273,10 +279,10 @@ class Ledger:
 
     def _want_index(self, path: bytes, entry: Seen, seq: int, lane: Lane, moved_from: bytes | None = None) -> None:
         stat = entry.fingerprint
-        under_way = self._db.execute(
+        under_way = self._write(
             "SELECT 1 FROM documents WHERE path = ? AND wanted_seq > applied_seq", (path,)
         ).fetchone()
-        self._db.execute(
+        self._write(
             "INSERT INTO documents (path, wanted_seq, size, mtime_ns, ctime_ns, inode, lane, reason, moved_from)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET operation = 'index',"
             " wanted_seq = excluded.wanted_seq, size = excluded.size, mtime_ns = excluded.mtime_ns,"
@@ -290,14 +296,14 @@ class Ledger:
 
     def _refuse_unread(self, path: bytes) -> None:
         """An entry that is no file needs no worker, unless an earlier version of it is in the index."""
-        self._db.execute(
+        self._write(
             "UPDATE documents SET state = 'refused', applied_seq = wanted_seq, applied_at = ?"
             " WHERE path = ? AND chunks = 0 AND state IN ('waiting', 'refused', 'deleted') AND content_hash IS NULL",
             (time.time(), path),
         )
 
     def _want_delete(self, path: bytes, seq: int, lane: Lane) -> None:
-        self._db.execute(
+        self._write(
             "UPDATE documents SET operation = 'delete', wanted_seq = ?, lane = ?, due_at = 0,"
             f" attempts = {_KEPT_ATTEMPTS}, moved_from = NULL WHERE path = ?",
             (seq, lane, path),
@@ -312,7 +318,7 @@ class Ledger:
         """
         settled = "" if also_due else " AND wanted_seq <= applied_seq"
         tries = "attempts = 0, tried_hash = NULL" if also_due else f"attempts = {_KEPT_ATTEMPTS}"
-        self._db.execute(
+        self._write(
             f"UPDATE documents SET applied_seq = 0, wanted_seq = max(wanted_seq + 1, ?), {tries}, due_at = 0,"
             f" lane = 'bulk' WHERE operation = 'index'{settled}",
             (self._first_seq(),),
@@ -327,7 +333,7 @@ class Ledger:
         first = seq = max(self._first_seq(), self._highest_seq() + 1)
         for path, mark in paths:
             stat = (None,) * 4 if mark is None else (mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)
-            self._db.execute(
+            self._write(
                 "INSERT INTO documents (path, wanted_seq, size, mtime_ns, ctime_ns, inode, lane)"
                 " VALUES (?, ?, ?, ?, ?, ?, 'bulk') ON CONFLICT (path) DO UPDATE SET operation = 'index',"
                 " wanted_seq = excluded.wanted_seq, applied_seq = min(applied_seq, excluded.wanted_seq - 1),"
@@ -351,7 +357,7 @@ class Ledger:
         """Make these documents due with a new seq each, as if they had changed. Vectors in the index are reused."""
         seq = self._first_seq()
         for path in paths:
-            self._db.execute(
+            self._write(
                 f"UPDATE documents SET wanted_seq = ?, attempts = {_KEPT_ATTEMPTS}, due_at = 0, lane = 'bulk'"
                 " WHERE path = ? AND operation = 'index'",
                 (seq, path),
@@ -362,7 +368,7 @@ class Ledger:
     def want_again(self, path: bytes) -> bool:
         """A person asks for another try of a settled document, with all its tries. False if there is none to try."""
         seq = self._first_seq()
-        changed = self._db.execute(
+        changed = self._write(
             "UPDATE documents SET wanted_seq = ?, attempts = 0, tried_hash = NULL, due_at = 0, lane = 'live'"
             " WHERE path = ? AND operation = 'index' AND wanted_seq <= applied_seq AND state != 'deleted'",
             (seq, path),
@@ -372,7 +378,7 @@ class Ledger:
         return bool(changed)
 
     def _highest_seq(self) -> int:
-        row = self._db.execute("SELECT max(wanted_seq) FROM documents").fetchone()
+        row = self._write("SELECT max(wanted_seq) FROM documents").fetchone()
         return max(int(row[0] or 0), int(self.meta("last_seq") or 0))
 
     def wanted_seq(self, path: bytes) -> int:
@@ -389,7 +395,7 @@ class Ledger:
         """The index holds what no row wants there (a late hint brought it back): have it deleted."""
         self.raise_seq(above_seq)
         seq = self._first_seq()
-        self._db.execute(
+        self._write(
             "INSERT INTO documents (path, operation, wanted_seq, lane) VALUES (?, 'delete', ?, 'live')"
             " ON CONFLICT (path) DO UPDATE SET operation = 'delete', wanted_seq = excluded.wanted_seq, due_at = 0",
             (path, seq),
@@ -402,13 +408,13 @@ class Ledger:
 
     def look_again(self, path: bytes) -> None:
         """Forget a document's fingerprint, so that the next look at its path finds it changed."""
-        self._db.execute("UPDATE documents SET size = NULL WHERE path = ?", (path,))
+        self._write("UPDATE documents SET size = NULL WHERE path = ?", (path,))
 
     # -- what is applied -------------------------------------------------------------------------------------
 
     def applied(self, outcome: Outcome, attempts: int) -> bool:
         """Note an outcome. True if the document is settled; False if it is due again or the outcome is stale."""
-        row = self._db.execute(
+        row = self._write(
             "SELECT wanted_seq, attempts, tried_hash, max(tried_seq, applied_seq) FROM documents WHERE path = ?",
             (outcome.path,),
         ).fetchone()
@@ -434,7 +440,7 @@ class Ledger:
     def _count_late_try(self, outcome: Outcome) -> None:
         """A file that is touched during each try must not have tries without end: they count for their content."""
         if outcome.is_try and outcome.content_hash is not None:
-            self._db.execute(
+            self._write(
                 "UPDATE documents SET attempts = attempts + 1, tried_hash = ?, tried_seq = ?, reason = ?"
                 " WHERE path = ? AND wanted_seq > applied_seq AND wanted_seq > ? AND coalesce(tried_hash, ?) = ?",
                 (outcome.content_hash, outcome.seq, outcome.reason, outcome.path, outcome.seq,
@@ -445,12 +451,12 @@ class Ledger:
         """The next try has a seq of its own, so that a hint or an outcome that comes twice is known as such."""
         later = time.time() + _BACKOFF_S * 2 ** min(tried, 6)
         if outcome.service:
-            self._db.execute(
+            self._write(
                 "UPDATE documents SET due_at = ?, reason = ? WHERE path = ?", (later, outcome.reason, outcome.path)
             )
             return
         seq = self._first_seq()
-        self._db.execute(
+        self._write(
             "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ?, wanted_seq = ?,"
             " due_at = ?, reason = ? WHERE path = ?",
             (tried + 1, outcome.content_hash, outcome.seq, seq, later, outcome.reason, outcome.path),
@@ -460,20 +466,20 @@ class Ledger:
     def _settle(self, outcome: Outcome, tried: int) -> None:
         """A failure keeps the tries of its content, also while the document is deleted; any other outcome ends them."""
         stat, failed = outcome.fingerprint, outcome.state == "failed"
-        self._db.execute(
+        self._write(
             "UPDATE documents SET applied_seq = wanted_seq, state = ?, reason = coalesce(?, CASE WHEN ? THEN reason"
             " END), chunks = ?, content_hash = ?, applied_at = ?, moved_from = NULL WHERE path = ?",
             (outcome.state, outcome.reason, failed, outcome.chunks, outcome.content_hash, time.time(), outcome.path),
         )
         if outcome.is_try:
-            self._db.execute(
+            self._write(
                 "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ? WHERE path = ?",
                 (tried + 1, outcome.content_hash, outcome.seq, outcome.path),
             )
         elif not failed and outcome.state != "deleted":
-            self._db.execute("UPDATE documents SET attempts = 0, tried_hash = NULL WHERE path = ?", (outcome.path,))
+            self._write("UPDATE documents SET attempts = 0, tried_hash = NULL WHERE path = ?", (outcome.path,))
         if stat is not None:
-            self._db.execute(
+            self._write(
                 "UPDATE documents SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE path = ?",
                 (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, outcome.path),
             )
@@ -491,7 +497,7 @@ class Ledger:
 
     def drop_old_tombstones(self) -> None:
         """Forget documents that were deleted long ago."""
-        self._db.execute(
+        self._write(
             "DELETE FROM documents WHERE state = 'deleted' AND wanted_seq = applied_seq AND applied_at < ?",
             (time.time() - _TOMBSTONE_S,),
         )
@@ -530,7 +536,7 @@ class Ledger:
         return str(rows[0][0]) if rows else None
 
     def set_meta(self, name: str, value: str) -> None:
-        self._db.execute(
+        self._write(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             (name, value),
         )

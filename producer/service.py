@@ -95,7 +95,9 @@ class Producer:
         self._greeted = settings.broker_url is not None or (
             known is not None and known == Lock.holder(layout, "worker")
         )
-        self._census = CensusTaker(settings.lease_s, settled=self._greeted)
+        # a worker that said hello to the process before this one does not send its census again by itself
+        # (with a broker of one's own there may be no worker now to answer, so ``once`` does not wait for that)
+        self._census = CensusTaker(settings.lease_s, settled=settings.broker_url is not None, due=self._greeted)
         self._trouble_since: float | None = None
         self._ring_at = 0.0
         self._stopped = False

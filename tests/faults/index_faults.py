@@ -138,7 +138,8 @@ def _move_to_tmpfs(run: Run, directory: Path) -> None:
     subprocess.run(["cp", "-r", "--sparse=always", f"{aside}/.", str(directory)], check=True)
     shutil.rmtree(aside)
     session.up()
-    session.converge(60.0)
+    with session.at_rest():
+        pass
 
 
 # -- refused ---------------------------------------------------------------------------------------------------------
@@ -232,8 +233,8 @@ def _restore_old(run: Run, pattern: str) -> None:
         old.mkdir(exist_ok=True)
         copy_sparsely(path, old / path.name)
     session.up()
-    session.converge(60.0)
-    run.violations += session.stop()
+    with session.at_rest():
+        run.violations += session.stop()
     for path in session.state.glob(pattern):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in old.iterdir():

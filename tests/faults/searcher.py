@@ -63,11 +63,18 @@ class Searcher(threading.Thread):
                 self.answers["no service"] += 1
                 return
             time.sleep(0.1)
-        self.violations.append(f"a search got no answer ({how}) while status tells of no trouble")
+        api = self._session.layout.service
+        known = api.read_text() if api.exists() else "none"
+        self.violations.append(f"a search got no answer ({how}) while status tells of no trouble (service: {known})")
 
     def _said_so(self) -> bool:
+        """By status, or by /readyz, for a question waits while the model is loaded."""
         status = self._session.status()
-        return not status or status["api"] is None or status["health"] != "ok"
+        if not status or status["api"] is None or status["health"] != "ok":
+            return True
+        with contextlib.suppress(OSError, ValueError):
+            return self._session.request("/readyz", timeout_s=1.0)[0] == 503
+        return False
 
     def _held_still(self) -> bool:
         """Whether a worker is stopped by a signal: it cannot say anything."""

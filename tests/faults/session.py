@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from headwater.failpoints import NAMES
 from headwater.state import Layout, Lock, Service
 from producer.status import read_status
 
-__all__ = ["PLAIN", "Profile", "Session"]
+__all__ = ["PLAIN", "ROOT", "Profile", "Session"]
 
 #: the code under test is that of this checkout
-_ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 5
 #: in step for this long without a break counts as at rest: longer than the longest debounce
 _REST_S = 1.5
@@ -95,7 +95,7 @@ class Session:
             f"{name}={action}@{self.token(name, action)}" for name in NAMES for action in ("kill", "stop", "error")
         ]
         common = {
-            "PYTHONPATH": str(_ROOT),
+            "PYTHONPATH": str(ROOT),
             "HEADWATER_MODEL": str(self.model),
             "HEADWATER_LEASE_S": str(LEASE_S),
             "HEADWATER_RESCAN_S": "3600",  # nothing may be mended by the timer
@@ -115,6 +115,14 @@ class Session:
     def alive(self) -> bool:
         process = self.headwater.process
         return process is not None and process.poll() is None
+
+    @contextlib.contextmanager
+    def at_rest(self, bound_s: float = 60.0) -> Iterator[None]:
+        """Nobody edits, and it is at rest when this begins: for a fault that needs a start from order."""
+        self.generator.stop()
+        self.converge(bound_s)
+        yield
+        self.generator.start()
 
     def stop(self, number: int = signal.SIGINT) -> list[str]:
         """End it in order; what was wrong with that."""
@@ -214,11 +222,13 @@ class Session:
                 return round(since - started, 2)
             time.sleep(0.05)
         status = self.status()
-        return f"not at rest after {bound_s:.0f} s: {json.dumps({k: status.get(k) for k in ('documents', 'reasons')})}"
+        told = {name: status.get(name) for name in ("in_step", "checked", "api", "documents", "reasons")}
+        return f"not at rest after {bound_s:.0f} s: {json.dumps(told)}"
 
     def _in_step(self) -> bool:
         """Both parts are there and say so: the ledger alone would say what it said before they died."""
-        if not self.status().get("in_step") or not Lock.is_held(self.layout, "producer"):
+        status = self.status()
+        if not (status.get("in_step") and status.get("checked") and Lock.is_held(self.layout, "producer")):
             return False
         with contextlib.suppress(OSError, redis.RedisError):
             return self.request("/readyz", timeout_s=2.0)[0] == 200 and not self._queues()

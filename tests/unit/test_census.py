@@ -110,3 +110,11 @@ def test_pages_in_any_order_and_twice_give_the_census_back(counts: dict[int, int
     heard = [taker.hear(page) for page in [*pages[:-1], *pages]]
     assert heard[-1] == counts
     assert [answer for answer in heard[:-1] if answer is not None] == []
+
+
+def test_a_producer_that_starts_beside_a_worker_asks_by_itself() -> None:
+    # Given a worker that said hello, and sent its census, to a producer that has ended
+    taker = CensusTaker(lease_s=60, settled=False, due=True)
+    # Then the next one does not take the index for checked, and asks
+    assert not taker.settled
+    assert taker.to_ask() is not None

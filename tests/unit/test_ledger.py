@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from headwater.document import Fingerprint
-from headwater.errors import HeadwaterError
+from headwater.errors import DiskFull, HeadwaterError
 from headwater.messages import Embedded, Lane, Outcome, State
 from producer.diff import Changes, Seen
 from producer.ledger import Counts, Ledger
@@ -782,3 +782,19 @@ def test_a_ledger_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path:
     fail_content(ledger, b"a", "poison")
     assert next_item(ledger) == ("final", "poison")
     ledger.close()
+
+
+def test_a_full_disk_is_one_sentence_in_a_transaction_and_out_of_one(ledger: Ledger) -> None:
+    # Given a ledger that cannot grow
+    [pages] = ledger._db.execute("PRAGMA page_count").fetchone()
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    # When more is noted than fits
+    with pytest.raises(DiskFull, match="is full: free some space"):
+        ledger.set_meta("reasons", "x" * 100_000)
+    with pytest.raises(DiskFull, match="is full: free some space"), ledger.transaction():
+        ledger.set_meta("reasons", "x" * 100_000)
+    # Then it goes on when there is space again
+    ledger._db.execute("PRAGMA max_page_count = 100000")
+    with ledger.transaction():
+        ledger.set_meta("reasons", "x" * 100_000)
+    assert ledger.meta("reasons") == "x" * 100_000

@@ -203,6 +203,17 @@ def test_a_note_of_a_process_that_has_ended_counts_as_none(layout: Layout) -> No
     assert Service.read(layout) is None
 
 
+def test_a_service_that_ended_without_its_parent_taking_note_is_none(layout: Layout) -> None:
+    # Given a process that has ended, and is not waited for
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    Service("http://127.0.0.1:5", ended.pid).write(layout)
+    # Then no service runs, although a signal would reach it
+    os.kill(ended.pid, 0)
+    assert Service.read(layout) is None
+    ended.wait()
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "5", "null", "{}", '{"pid": 1}', '{"url": "x", "pid": "1"}', '{"url": "x", "pid": null}',

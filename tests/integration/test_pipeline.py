@@ -652,6 +652,51 @@ def test_a_batcher_outlives_a_model_that_gives_too_few_vectors(make_bench: MakeB
     batcher.close()
 
 
+@dataclass
+class HangingEmbedder(FakeEmbedder):
+    """Gives no answer for texts with a mark, until it is let go."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    broken: bool = False
+
+    def lengths(self, texts: Sequence[str], kind: Kind) -> Sequence[int]:
+        return [10 for _ in texts]  # all share a pass
+
+    def encode(self, texts: Sequence[str], kind: Kind) -> Vector:
+        if any("HANGS" in text for text in texts):
+            self.gate.wait(30)
+        return super().encode(texts, kind)
+
+
+def hang(make_bench: MakeBench, *names: str, final: bool) -> tuple[Bench, dict[str, Outcome]]:
+    """The outcomes of these documents, ``bad.md`` among them, which the model does not answer for."""
+    fake = HangingEmbedder()
+    batcher = Batcher(fake, batch_tokens=8192, timeout_s=0.4)
+    bench = make_bench(batcher.embed)
+    for name in names:
+        bench.write(name, "This one HANGS." if name == "bad.md" else f"The words of {name}.")
+    outcomes = {os.fsdecode(outcome.path): outcome for outcome in bench.apply(*names, final=final)}
+    fake.gate.set()
+    batcher.close()
+    return bench, outcomes
+
+
+def test_documents_in_a_pass_without_an_answer_pay_a_try_that_is_not_the_last(make_bench: MakeBench) -> None:
+    _, outcomes = hang(make_bench, "a.md", "bad.md", final=False)
+    for outcome in outcomes.values():
+        assert (outcome.state, outcome.retryable, outcome.service, outcome.shared) == ("failed", True, False, True)
+
+
+def test_at_its_last_try_only_the_document_that_hangs_the_model_pays(make_bench: MakeBench) -> None:
+    bench, outcomes = hang(make_bench, "a.md", "bad.md", "c.md", final=True)
+    assert outcomes["a.md"].state == "indexed"
+    assert bench.texts("a.md") == ["The words of a.md."]
+    bad = outcomes["bad.md"]
+    assert (bad.state, bad.service, bad.shared) == ("failed", False, False)
+    assert "no answer within 0.4 s" in str(bad.reason)
+    assert (outcomes["c.md"].state, outcomes["c.md"].service) == ("failed", True)  # not even tried
+
+
 # -- trouble of the service -------------------------------------------------------------------------------
 
 

@@ -328,6 +328,18 @@ def test_a_failure_of_the_service_is_no_try_of_the_document(ledger: Ledger, cloc
     assert due.due_at > clock.time()
 
 
+def test_a_failure_that_others_may_have_caused_never_settles_and_leads_to_a_try_alone(ledger: Ledger) -> None:
+    create(ledger, b"a")
+    for _ in range(3 * ATTEMPTS):
+        shared = Outcome(b"a", ledger.wanted_seq(b"a"), "failed", "no answer", retryable=True, shared=True)
+        with ledger.transaction():
+            assert not ledger.applied(shared, ATTEMPTS)
+    assert ledger.counts().failed == 0
+    assert ledger.due(1, ATTEMPTS)[0].item.operation == "final"
+    assert fail(ledger, b"a")
+    assert ledger.counts().failed == 1
+
+
 def test_a_failure_that_cannot_pass_settles_at_once(ledger: Ledger) -> None:
     create(ledger, b"a")
     assert ledger.applied(Outcome(b"a", ledger.wanted_seq(b"a"), "failed", "no"), ATTEMPTS)

@@ -27,6 +27,8 @@ __all__ = ["Harness", "Line", "make_model", "to_json"]
 
 #: a service is ended, checked and made anew after so many runs; few enough that kills do not look like a crash loop
 _RUNS_PER_SESSION = 4
+#: how long a damaged index gets to mend itself before a person repairs it
+_DAMAGED_S = 40.0
 #: a violation is looked at again after this long: an event may have come late on a loaded machine
 _SECOND_LOOK_S = 4.0
 
@@ -147,13 +149,12 @@ class Harness:
 
     def _judge(self, fault: Fault, run: Run) -> tuple[float | None, str]:
         session = run.session
-        converged = session.converge(fault.bound_s)
+        converged = session.converge(_DAMAGED_S if fault.repair else fault.bound_s)
+        if fault.repair:
+            converged = self._repaired(fault, run, converged)
         if isinstance(converged, str):
             run.violations.append(converged)
             return None, "not converged"
-        if fault.repair:
-            session.headwater.run("verify", "--repair", check=False)
-            session.converge(fault.bound_s)
         found = session.check()
         if found:
             time.sleep(_SECOND_LOOK_S)
@@ -162,6 +163,18 @@ class Harness:
             found = session.check() if not isinstance(again, str) else [again]
         run.violations += found
         return converged, "violated" if found else "ok"
+
+
+    def _repaired(self, fault: Fault, run: Run, converged: float | str) -> float | str:
+        """As a person would: what the service cannot mend by itself it says, and ``verify --repair`` mends."""
+        session = run.session
+        if isinstance(converged, str) and session.alive() and session.status().get("health") == "ok":
+            return f"{converged}, and status says that all is well"
+        began = time.monotonic()
+        done = session.headwater.run("verify", "--repair", check=False)
+        run.notes["repair"] = done.returncode
+        after = session.converge(fault.bound_s)
+        return after if isinstance(after, str) else round(after + time.monotonic() - began, 2)
 
 
 @contextmanager

@@ -164,7 +164,6 @@ class Harness:
         run.violations += found
         return converged, "violated" if found else "ok"
 
-
     def _repaired(self, fault: Fault, run: Run, converged: float | str) -> float | str:
         """As a person would: what the service cannot mend by itself it says, and ``verify --repair`` mends."""
         session = run.session

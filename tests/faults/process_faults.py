@@ -17,8 +17,6 @@ from headwater.failpoints import NAMES
 _PARTS = {"worker": "headwater work", "producer": "headwater watch", "broker": "valkey-server"}
 #: a failpoint that edits do not reach in this time is a fault of the harness
 _REACH_S = 40.0
-#: steps of the short form
-_SHORT = ("producer:wanted", "producer:published", "worker:taken", "worker:staged", "worker:upserted", "worker:flushed")
 
 
 def _signal(pids: list[int], number: int) -> int:
@@ -96,7 +94,7 @@ def _kill_at(name: str) -> Callable[[Run], None]:
 
 
 for _name in NAMES:
-    fault("processes", f"kill -9 at {_name}", runs=5, short=int(_name in _SHORT))(_kill_at(_name))
+    fault("processes", f"kill -9 at {_name}", runs=5)(_kill_at(_name))
 
 
 # -- held still ---------------------------------------------------------------------------------------------------
@@ -126,8 +124,8 @@ def _hold_at(name: str) -> Callable[[Run], None]:
     return inject
 
 
-for _name, _short in (("worker:embedded", 1), ("worker:upserted", 0), ("producer:published", 0)):
-    fault("processes", f"held past the lease at {_name}", runs=5, short=_short)(_hold_at(_name))
+for _name in ("worker:embedded", "worker:upserted", "producer:published"):
+    fault("processes", f"held past the lease at {_name}", runs=5)(_hold_at(_name))
 
 
 @fault("processes", "an error at a step", runs=9)

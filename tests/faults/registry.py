@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Fault:
-    """``inject`` does the fault and undoes it. ``runs`` is the count of the full form, ``short`` that of ``make test``.
+    """``inject`` does the fault and undoes it. ``runs`` is the count of the full form.
 
     ``alone``: no service is lent, ``inject`` does all the work and ``session`` is an unstarted one. ``bound_s`` is the
     most seconds to converge; ``repair`` runs ``headwater verify --repair`` before the check, as a person would.
@@ -50,7 +50,6 @@ class Fault:
     name: str
     runs: int
     inject: Callable[[Run], None]
-    short: int = 1
     profile: Profile = PLAIN
     alone: bool = False
     repair: bool = False

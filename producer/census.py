@@ -7,6 +7,7 @@ one version of one document. The comparison is pure; ``CensusTaker`` keeps what 
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -74,6 +75,9 @@ class CensusTaker:
     settled: bool
     sweep: tuple[int, ...] = ()
     due: bool = False
+    #: seconds after which an index that did not become right is looked at again: a person may have repaired it
+    again_s: float = 30.0
+    _again_at: float = math.inf
     _asked: tuple[str, float] | None = None
     _pages: dict[str, dict[int, Census]] = field(default_factory=dict)
     _findings: int = 0
@@ -89,11 +93,14 @@ class CensusTaker:
         """The name of a census that is to be asked for now; None if none is."""
         if self._asked is not None and time.monotonic() - self._asked[1] > self.lease_s:
             self.due = True
+        if time.monotonic() >= self._again_at:
+            self.due = True
         return uuid.uuid4().hex if self.due else None
 
     def asked(self, name: str) -> None:
         """The request is out."""
         self.due = False
+        self._again_at = math.inf
         self._asked = (name, time.monotonic())
 
     def hear(self, page: Census) -> dict[int, int] | None:
@@ -114,4 +121,5 @@ class CensusTaker:
         self.sweep = verdict.unwanted[:_MOST_SWEPT] if at_rest and not verdict.damaged else ()
         self.settled = not verdict.findings
         self.due = bool(verdict.findings) and self._rounds <= _MOST_ROUNDS
+        self._again_at = math.inf if self.settled or self.due else time.monotonic() + self.again_s
         return self.settled or self.due

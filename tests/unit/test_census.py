@@ -118,3 +118,19 @@ def test_a_producer_that_starts_beside_a_worker_asks_by_itself() -> None:
     # Then the next one does not take the index for checked, and asks
     assert not taker.settled
     assert taker.to_ask() is not None
+
+
+def test_an_index_that_did_not_become_right_is_looked_at_again_later() -> None:
+    # Given an index in which a version stays that nobody wants
+    taker = CensusTaker(lease_s=60, settled=False, again_s=0.0)
+    while taker.conclude(Verdict((), (7,), 7), at_rest=True):
+        taker.asked(taker.to_ask() or "")
+    # Then it is asked about again all the same: a person may have repaired it
+    name = taker.to_ask()
+    assert name is not None
+    taker.asked(name)
+    assert taker.to_ask() is None
+    # And once it is right, no more
+    assert taker.conclude(Verdict((), (), 7), at_rest=True)
+    assert taker.settled
+    assert taker.to_ask() is None

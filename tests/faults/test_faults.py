@@ -17,7 +17,7 @@ from registry import Fault, load
 from run import at_random
 
 _SEED = 1
-_CHOICE = os.environ.get("HEADWATER_FAULTS", "short")
+_CHOICE = os.environ.get("HEADWATER_FAULTS", "none")
 _ALL = list(load().values())
 
 

@@ -209,6 +209,8 @@ class Producer:
         return self._greeted and quiet and self._ledger.meta("scanned") == "1" and not self._ledger.waiting()
 
     def _give_up_if_hopeless(self) -> None:
+        if self._trouble_since is not None and self._worker_restarts():
+            self._trouble_since = time.monotonic()  # the next one may do better, and must get the time to start
         if self._trouble_since is not None and time.monotonic() - self._trouble_since > _TROUBLE_S:
             raise HeadwaterError(self._reasons["service"])
         for part in ("folder", "deletions"):
@@ -216,6 +218,10 @@ class Producer:
                 raise FolderError(self._reasons[part])
         if "index" in self._reasons:
             raise HeadwaterError(self._reasons["index"])
+
+    def _worker_restarts(self) -> bool:
+        """Whether the one worker of an embedded index is not there just now."""
+        return self._settings.qdrant_url is None and not Lock.is_held(self._layout, "worker")
 
     # -- workers -> ledger -----------------------------------------------------------------------------------
 

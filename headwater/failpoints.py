@@ -70,10 +70,11 @@ class _Failpoint:
         return self.passes == nth
 
     def _act(self) -> None:
+        here = threading.get_ident()  # sent to the process, another thread would take it and this one would run on
         if self.action == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            signal.pthread_kill(here, signal.SIGKILL)
         elif self.action == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.pthread_kill(here, signal.SIGSTOP)
         elif self.action == "error":
             raise OSError(errno.EIO, "a failpoint")
         elif self.action.startswith("sleep"):

@@ -406,6 +406,11 @@ class Ledger:
         """Whether the path is a document that is to be in the index."""
         return bool(self._rows("SELECT 1 FROM documents WHERE path = ? AND operation = 'index'", (path,)))
 
+    def fingerprint(self, path: bytes) -> Fingerprint | None:
+        """What the file's stat was when it was last seen or read; None if that is not known."""
+        entry = self.entry(path)
+        return None if entry is None else entry.fingerprint
+
     def look_again(self, path: bytes) -> None:
         """Forget a document's fingerprint, so that the next look at its path finds it changed."""
         self._write("UPDATE documents SET size = NULL WHERE path = ?", (path,))

@@ -251,7 +251,8 @@ class Producer:
         if outcome.state == "vanished" and self._scanner.look(outcome.path):
             reason = "the worker does not find the file: does it see the same folder?"
             outcome = replace(outcome, state="failed", reason=reason, retryable=True)
-        self._ledger.applied(outcome, self._settings.attempts)
+        seen = self._ledger.fingerprint(outcome.path)
+        settled = self._ledger.applied(outcome, self._settings.attempts)
         if outcome.state in ("indexed", "partial") and not self._ledger.wants_index(outcome.path):
             self._ledger.want_delete_again(outcome.path, outcome.seq)
         self._note("service", outcome.reason if outcome.service else None)
@@ -267,7 +268,9 @@ class Producer:
                 self._ledger.want_delete_again(outcome.path, outcome.index_seq)
                 return set()
         elif outcome.state not in ("vanished", "changed"):
-            return set()
+            # another file was there for a moment and was read: the one that we saw may be back, as it was
+            other = settled and outcome.fingerprint is not None and outcome.fingerprint != seen
+            return {outcome.path} if other else set()
         self._ledger.look_again(outcome.path)
         return {outcome.path}
 
@@ -283,6 +286,7 @@ class Producer:
         if self._ledger.meta("index_id") != hello.index_id:
             self._ledger.new_index(hello.index_id)
         self._census.expect()
+        self._ledger.set_meta("checked", "0")
 
     def _blame(self, killer: tuple[bytes, int] | None) -> None:
         """A document at which the worker dies each time has had its tries."""

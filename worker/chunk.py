@@ -191,9 +191,10 @@ class _Cutter:
         return {span for span, count in zip(full, counts, strict=True) if count > self._max_tokens}
 
     def _cuts_a_word(self, span: _Span) -> bool:
-        """Whether a border lies inside a word: a word that was one unknown token may be many in pieces."""
+        """Whether a border lies inside a word: a word that was one unknown token may be many in pieces. To a tokenizer
+        only plain blanks part words; a form feed, say, is nothing at all to BERT's."""
         beside = self._text[max(0, span.start - 1) : span.start] + self._text[span.end : span.end + 1]
-        return bool(beside.strip())
+        return bool(beside.strip(" \t\r\n"))
 
     def _halved(self, span: _Span) -> list[_Span]:
         middle = (span.start + span.end) // 2

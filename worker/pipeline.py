@@ -153,8 +153,8 @@ class Pipeline:
             return step(item)
         except SourceGone:
             return Outcome(item.path, item.seq, "vanished")
-        except (SourceRefused, ExtractionRefused) as refusal:
-            return self._refused(item, str(refusal))
+        except SourceRefused as refusal:
+            return replace(self._refused(item, str(refusal)), fingerprint=refusal.fingerprint)
         except (SourceUnreadable, ExtractionFailed) as failure:
             return self._failed(item, str(failure))
 

@@ -18,6 +18,7 @@ _SETTLE_NS = 12_000_000
 #: a file that keeps changing is read again this often before the turn passes to other work
 _TRIES = 5
 _BLOCK_BYTES = 1 << 20
+_SPECIAL = "not a regular file (pipe, socket or device)"
 
 
 class SourceGone(Exception):
@@ -25,7 +26,11 @@ class SourceGone(Exception):
 
 
 class SourceRefused(Exception):
-    """Something is there that is not a document for us."""
+    """Something is there that is not a document for us; ``fingerprint`` is its stat, if that is known."""
+
+    def __init__(self, reason: str, fingerprint: Fingerprint | None = None) -> None:
+        super().__init__(reason)
+        self.fingerprint = fingerprint
 
 
 class SourceUnreadable(Exception):
@@ -88,12 +93,12 @@ def _open_part(name: bytes, directory: int, flags: int) -> int:
     except FileNotFoundError:
         raise SourceGone from None
     except OSError as error:
+        if error.errno == errno.ENOTDIR or (error.errno == errno.ELOOP and flags & os.O_DIRECTORY):
+            raise SourceGone from None  # nothing is in the folder there: links are not followed
         if error.errno == errno.ELOOP:
-            raise SourceRefused("symbolic link: not followed") from None
-        if error.errno == errno.ENOTDIR:
-            raise SourceGone from None
+            raise SourceRefused("symbolic link: not followed", _mark_of(name, directory)) from None
         if error.errno == errno.ENXIO:
-            raise SourceRefused("not a regular file (pipe, socket or device)") from None
+            raise SourceRefused(_SPECIAL, _mark_of(name, directory)) from None
         raise SourceUnreadable(f"the file cannot be opened: {error.strerror}") from None
 
 
@@ -101,9 +106,10 @@ def _read(descriptor: int, max_file_bytes: int) -> Source | None:
     """The bytes between two equal stats; None if the file changed meanwhile."""
     before = _settled(descriptor)
     if not stat.S_ISREG(before.st_mode):
-        raise SourceRefused("not a regular file (pipe, socket or device)")
+        raise SourceRefused(_SPECIAL, _mark(before))
     if before.st_size > max_file_bytes:
-        raise SourceRefused(f"larger than the limit of {max_file_bytes} bytes (HEADWATER_MAX_FILE_BYTES)")
+        reason = f"larger than the limit of {max_file_bytes} bytes (HEADWATER_MAX_FILE_BYTES)"
+        raise SourceRefused(reason, _mark(before))
     try:
         data = _all_bytes(descriptor, before.st_size)
     except OSError as error:
@@ -135,3 +141,11 @@ def _all_bytes(descriptor: int, size: int) -> bytes:
 
 def _mark(status: os.stat_result) -> Fingerprint:
     return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _mark_of(name: bytes, directory: int) -> Fingerprint:
+    """Raises SourceGone if it went meanwhile."""
+    try:
+        return _mark(os.stat(name, dir_fd=directory, follow_symlinks=False))
+    except OSError:
+        raise SourceGone from None

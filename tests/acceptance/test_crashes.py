@@ -55,7 +55,7 @@ def _kill_up(run: Headwater) -> None:
     assert run.process is not None
     run.process.kill()
     run.process.wait()
-    wait_until(lambda: pids_with(str(run.state)) == {}, "no process outlives kill -9 of up", 10)
+    wait_until(lambda: pids_with(str(run.state)) == {}, "no process outlives kill -9 of up")
     run.up(in_step=False)
 
 
@@ -105,7 +105,7 @@ def test_what_the_index_holds_is_not_embedded_again_after_a_crash(
     assert run.process is not None
     run.process.kill()
     run.process.wait()
-    wait_until(lambda: pids_with(str(run.state)) == {}, "no process is left", 10)
+    wait_until(lambda: pids_with(str(run.state)) == {}, "no process is left")
     held = {point["payload"]["text_hash"] for point in run.points() if "text" in point["payload"]}
     before = run.status()["embedded_texts_total"]
     # When it runs again

@@ -129,7 +129,7 @@ def test_poison_has_three_tries_for_one_content_and_no_more_by_itself(run: Headw
     assert tries(run) == 2 * ATTEMPTS
     # And other content is tried at once
     write(run, poison="A cure.\n")
-    wait_until(lambda: run.alive() and state_of(run, "poison.md")[0] == "indexed", "the cure is indexed", 20)
+    wait_until(lambda: run.alive() and state_of(run, "poison.md")[0] == "indexed", "the cure is indexed")
     assert ask(run, "failures", status=0)["failures"] == []
     assert ask(run, "why", "poison.md", status=0)["chunks"] == 1
 

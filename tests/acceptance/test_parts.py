@@ -31,7 +31,7 @@ def broker_url(tmp_path: Path) -> Iterator[str]:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    wait_until(answers, "the broker listens", 10)
+    wait_until(answers, "the broker listens")
     yield f"redis://127.0.0.1:{port}/0"
     server.terminate()
     server.wait(10)

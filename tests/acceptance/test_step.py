@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,22 +53,22 @@ def test_a_folder_that_is_moved_away_and_back_loses_nothing(run: Headwater, tmp_
     before = run.status()
     # When it goes, and an empty directory takes its place
     run.folder.rename(tmp_path / "away")
-    wait_until(lambda: _degraded(run, "cannot be read"), "the missing folder is noticed", 15)
+    wait_until(lambda: _degraded(run, "cannot be read"), "the missing folder is noticed")
     run.folder.mkdir()
-    wait_until(lambda: _degraded(run, "was replaced", "held"), "the empty folder is noticed", 15)
+    wait_until(lambda: _degraded(run, "was replaced", "held"), "the empty folder is noticed")
     # Then nothing is deleted, and search goes on
     assert run.search("sentinel", "--mode", "sparse", "--limit", "9")[0]["path"].endswith(".md")
     assert not run.status()["in_step"]
     # And when it is back, all is well by itself, and nothing is embedded again
     run.folder.rmdir()
     (tmp_path / "away").rename(run.folder)
-    wait_until(lambda: run.peek()["in_step"] and run.peek()["health"] == "ok", "in step again", 30)
+    wait_until(lambda: run.peek()["in_step"] and run.peek()["health"] == "ok", "in step again")
     after = run.status()
     assert after["documents"] == before["documents"]
     assert after["embedded_texts_total"] == before["embedded_texts_total"]
     # And it is still followed
     (run.folder / "000.md").unlink()
-    wait_until(lambda: run.peek()["documents"]["indexed"] == 4 and run.peek()["in_step"], "a deletion", 15)
+    wait_until(lambda: run.peek()["documents"]["indexed"] == 4 and run.peek()["in_step"], "a deletion")
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_a_disk_that_is_not_mounted_deletes_nothing(run: Headwater, mount: Path,
     shutil.copytree(run.folder, kept)
     run.up()
     subprocess.run(["umount", "-l", str(mount)], check=True)
-    wait_until(lambda: _degraded(run, "another device", "held"), "the missing disk is noticed", 15)
+    wait_until(lambda: _degraded(run, "another device", "held"), "the missing disk is noticed")
     assert run.stop() == 0
     assert len(_paths(run)) == 5
     # When a run begins without it
@@ -102,23 +104,25 @@ def test_a_disk_that_is_not_mounted_deletes_nothing(run: Headwater, mount: Path,
     assert run.status()["embedded_texts_total"] == before
 
 
-def test_most_of_a_large_folder_is_held_until_a_person_accepts(run: Headwater) -> None:
+def test_most_of_a_large_folder_is_held_until_a_person_accepts(run: Headwater, tmp_path: Path) -> None:
     _fill(run.folder)
+    (run.folder / "rest").mkdir()
+    for n in range(50, _MANY):
+        (run.folder / f"{n:03}.md").rename(run.folder / f"rest/{n:03}.md")
     run.up()
     # When a third goes, it goes
     for n in range(50):
         (run.folder / f"{n:03}.md").unlink()
-    wait_until(lambda: run.peek()["documents"]["indexed"] == 100 and run.peek()["in_step"], "a third is gone", 20)
+    wait_until(lambda: run.peek()["documents"]["indexed"] == 100 and run.peek()["in_step"], "a third is gone")
     # But the rest at once is held
-    for n in range(50, _MANY):
-        (run.folder / f"{n:03}.md").unlink()
-    wait_until(lambda: _degraded(run, "vanished at once", "accept-deletions"), "the deletions are held", 20)
+    (run.folder / "rest").rename(tmp_path / "gone")
+    wait_until(lambda: _degraded(run, "vanished at once", "accept-deletions"), "the deletions are held")
     assert run.peek()["documents"]["indexed"] == 100
     planned = json.loads(run.run("plan", "--json").stdout)["deletions"]
     assert planned == {"documents": 100, "share": 1.0, "held_because": "100 of 100 documents vanished at once"}
     # Until a person says that they are meant
     assert json.loads(run.run("accept-deletions", "--json").stdout) == {"accepted": 100, "running": True}
-    wait_until(lambda: run.peek()["documents"]["indexed"] == 0 and run.peek()["in_step"], "all are gone", 20)
+    wait_until(lambda: run.peek()["documents"]["indexed"] == 0 and run.peek()["in_step"], "all are gone")
     assert run.status()["health"] == "ok"
     assert run.run("accept-deletions").stdout == "no deletions are held\n"
     run.stop()
@@ -218,13 +222,13 @@ def test_a_document_that_kills_the_worker_each_time_fails_alone(run: Headwater) 
     # When the folder is followed
     run.up(in_step=False)
     wait_until(lambda: run.peek()["documents"]["indexed"] == 12, "all good documents are indexed", 100)
-    wait_until(lambda: run.peek()["in_step"], "in step", 60)
+    wait_until(lambda: run.peek()["in_step"], "in step")
     # Then it alone has failed, with its reason, and the service goes on
     status = run.status()
     assert status["documents"] == {"indexed": 12, "partial": 0, "refused": 0, "failed": 1, "waiting": 0}
     assert any("the worker died at 4 tries" in reason for reason in status["reasons"])
     (run.folder / "later.md").write_text("A later sentinel.\n")
-    wait_until(lambda: run.peek()["documents"]["indexed"] == 13, "a later document", 60)
+    wait_until(lambda: run.peek()["documents"]["indexed"] == 13, "a later document")
     assert run.stop() == 0
 
 
@@ -260,3 +264,51 @@ def test_a_shard_with_damaged_files_is_made_anew_by_itself(run: Headwater, name:
     # Then the index is whole
     assert run.stop() == 0
     assert {(p["id"], p["payload"].get("text"), p["payload"]["content_hash"]) for p in run.points()} == expected
+
+
+# -- another file for a moment ----------------------------------------------------------------------------
+
+
+def _held(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
+@pytest.mark.parametrize("other", ["document", "link"])
+def test_a_file_that_was_another_while_it_was_read_is_read_again(run: Headwater, tmp_path: Path, other: str) -> None:
+    # Given a worker that holds still before and after it reads this document
+    tokens = [tmp_path / "before", tmp_path / "after"]
+    points = ("worker:taken", "worker:applied")
+    run.environment["HEADWATER_FAILPOINTS"] = ";".join(
+        f"{point}=stop@{token}" for point, token in zip(points, tokens, strict=True)
+    )
+    for name in ("here", "there"):
+        (run.folder / name).mkdir()
+        (run.folder / name / "a.md").write_text(f"This one is from {name}.")
+    if other == "link":
+        (run.folder / "there/a.md").unlink()
+        (run.folder / "there/a.md").symlink_to("../here")
+    run.up()
+    [worker], [producer] = run.children("headwater work"), run.children("headwater watch")
+    for token in tokens:
+        token.touch()
+    (run.folder / "here/a.md").write_text("This one is from here, and it is new.")
+    wait_until(lambda: _held(worker), "the worker has the hint")
+    # When a directory stands in another one's place just while it is read, and the producer sees it only afterwards
+    os.kill(producer, signal.SIGSTOP)
+    (run.folder / "here").rename(run.folder / "aside")
+    (run.folder / "there").rename(run.folder / "here")
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: not tokens[1].exists() and _held(worker), "the other one is read")
+    (run.folder / "here").rename(run.folder / "there")
+    (run.folder / "aside").rename(run.folder / "here")
+    os.kill(producer, signal.SIGCONT)
+    (run.folder / "last.md").write_text("Written last.")
+    wait_until(lambda: run.peek()["documents"]["waiting"] > 1, "all changes are seen")
+    time.sleep(1.5)  # and the second look at new directories is over
+    os.kill(worker, signal.SIGCONT)
+    # Then the index holds what is there now
+    wait_until(lambda: run.peek()["documents"]["waiting"] == 0, "at rest")
+    run.stop()
+    texts = {point["payload"]["path"]: point["payload"]["text"] for point in run.points() if "text" in point["payload"]}
+    assert texts["here/a.md"] == "This one is from here, and it is new."
+    assert set(texts) == {"here/a.md", "last.md"} | ({"there/a.md"} if other == "document" else set())

@@ -223,7 +223,7 @@ def test_documents_that_change_all_the_time_are_not_accused(indexed: Headwater) 
     assert found["findings"] == []
     assert done.returncode == (75 if found["waiting"] else 0)
     (indexed.folder / "docs/last.md").write_text("The last edit.\n")  # in step after this one is after all of them
-    wait_until(lambda: indexed.run("why", "docs/last.md", check=False).returncode == 0, "the last edit", 60)
+    wait_until(lambda: indexed.run("why", "docs/last.md", check=False).returncode == 0, "the last edit")
     indexed.wait_in_step()
     assert indexed.stop() == 0
     verify(indexed, status=0)

@@ -52,9 +52,13 @@ class _Told:
 
     sentences: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
+    #: documents of which something is told
+    paths: set[str] = field(default_factory=set)
 
-    def add(self, kind: str, sentence: str) -> None:
+    def add(self, kind: str, sentence: str, path: str | None = None) -> None:
         self.kinds[kind] += 1
+        if path is not None and len(self.paths) < _TOLD:
+            self.paths.add(path)
         if self.kinds[kind] <= _TOLD:
             self.sentences.append(f"{kind}: {sentence}")
 
@@ -63,8 +67,9 @@ class _Told:
         return self.sentences + more
 
 
-def check(folder: Path, state: Path) -> list[str]:
-    """Every violation of the promise, as sentences; none if the index is in step with the folder."""
+def check(folder: Path, state: Path, *, facts: bool = False) -> list[str]:
+    """Every violation of the promise, as sentences; none if the index is in step with the folder. With ``facts`` what
+    index and ledger hold of some of the documents follows."""
     told = _Told()
     files = {str(path.relative_to(folder)): File.read(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     try:
@@ -72,8 +77,15 @@ def check(folder: Path, state: Path) -> list[str]:
     except Exception as error:  # the engine has no error type of its own
         return [f"unreadable: the shard cannot be loaded ({error})"]
     _check_documents(files, points, told)
-    _check_ledger(state / "ledger.sqlite3", files, told)
-    return told.all()
+    rows = _check_ledger(state / "ledger.sqlite3", files, told)
+    return told.all() + [_facts(path, points, rows) for path in sorted(told.paths) if facts]
+
+
+def _facts(path: str, points: list[Point], rows: dict[str, str]) -> str:
+    """What a person needs to find out how it came to this."""
+    payloads = [point["payload"] for point in points if point["payload"].get("path") == path]
+    held = [(p.get("chunk", "record"), p.get("seq"), str(p.get("content_hash"))[:8]) for p in payloads]
+    return f"facts: {path}: index {sorted(held, key=str)[:12]}, ledger {rows.get(path)}"
 
 
 def copy_sparsely(source: Path, target: Path) -> None:
@@ -132,7 +144,7 @@ def _check_document(path: str, file: File, points: list[Point], told: _Told) -> 
     for record in records:
         _check_record(path, file, record, len(chunks), told)
     if len({point["payload"].get("seq") for point in points}) > 1:
-        told.add("mixed seqs", f"the points of {path} carry more than one seq")
+        told.add("mixed seqs", f"the points of {path} carry more than one seq", path)
     if len({point["payload"].get("document_id") for point in points}) > 1:
         told.add("mixed ids", f"the points of {path} carry more than one document id")
     for chunk in chunks:
@@ -146,9 +158,9 @@ def _check_document(path: str, file: File, points: list[Point], told: _Told) -> 
 def _check_lines(path: str, file: File, chunks: list[Point], told: _Told) -> None:
     held = {sentinel for chunk in chunks for sentinel in _SENTINEL.findall(chunk["payload"]["text"])}
     if missing := sorted(file.sentinels - held):
-        told.add("missing line", f"{len(missing)} lines of {path} are in no chunk of it, such as {missing[0]}")
+        told.add("missing line", f"{len(missing)} lines of {path} are in no chunk of it, such as {missing[0]}", path)
     if stale := sorted(held - file.sentinels):
-        told.add("foreign line", f"{len(stale)} lines in {path}'s chunks are not in the file, such as {stale[0]}")
+        told.add("foreign line", f"{len(stale)} lines in {path}'s chunks are not in the file, such as {stale[0]}", path)
 
 
 def _check_numbers(path: str, chunks: list[Point], told: _Told) -> None:
@@ -162,7 +174,7 @@ def _check_record(path: str, file: File, record: Point, chunks: int, told: _Told
     if payload.get("chunks") != chunks:
         told.add("wrong count", f"the record of {path} counts {payload.get('chunks')} chunks, the index has {chunks}")
     if payload.get("content_hash") != file.content_hash:
-        told.add("stale record", f"the record of {path} has another content hash than the file")
+        told.add("stale record", f"the record of {path} has another content hash than the file", path)
     if record["vector"]:
         told.add("record vector", f"the record of {path} has a vector and would be found")
 
@@ -183,22 +195,26 @@ def _check_vectors(path: str, chunk: Point, told: _Told) -> None:
 # -- the ledger --------------------------------------------------------------------------------------------------
 
 
-def _check_ledger(ledger: Path, files: dict[str, File], told: _Told) -> None:
+def _check_ledger(ledger: Path, files: dict[str, File], told: _Told) -> dict[str, str]:
+    """Returns each document's row, for people."""
     db = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)
     try:
         rows = db.execute("SELECT path, operation, wanted_seq, applied_seq, state, reason FROM documents").fetchall()
+        names = "operation, wanted_seq, applied_seq, state, substr(content_hash, 1, 8), lane, due_at, size, inode"
+        all_rows = {bytes(path).decode(): str(row) for path, *row in db.execute(f"SELECT path, {names} FROM documents")}
     finally:
         db.close()
     for path, operation, wanted, applied, state, reason in rows:
         name = bytes(path).decode()
         if wanted > applied:
-            told.add("in flight", f"{name} is still due ({operation}; {reason})")
+            told.add("in flight", f"{name} is still due ({operation}; {reason})", name)
         elif operation == "index" and name in files and state != ("refused" if files[name].empty else "indexed"):
             told.add("not indexed", f"{name} is {state} in the ledger ({reason})")
     wanted_paths = {bytes(row[0]).decode() for row in rows if row[1] == "index"}
     for name in sorted(wanted_paths ^ set(files)):
-        told.add("ledger", f"{name} is {'only in the ledger' if name in wanted_paths else 'not in the ledger'}")
+        told.add("ledger", f"{name} is {'only in the ledger' if name in wanted_paths else 'not in the ledger'}", name)
+    return all_rows
 
 
 if __name__ == "__main__":
-    print(json.dumps(check(Path(sys.argv[1]), Path(sys.argv[2]))))
+    print(json.dumps(check(Path(sys.argv[1]), Path(sys.argv[2]), facts=True)))

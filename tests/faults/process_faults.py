@@ -115,6 +115,19 @@ def _hold_worker(run: Run) -> None:
     _continue_all(run.session)
 
 
+@fault("processes", "all held still", runs=9)
+def _hold_all(run: Run) -> None:
+    """A machine that sleeps, or that stalls: every clock goes on, nobody runs, and edits go on meanwhile."""
+    session = run.session
+    pids = [session.headwater.process.pid, *session.pids("")]
+    _signal(pids, signal.SIGSTOP)
+    time.sleep(LEASE_S + run.random.uniform(0.0, 8.0))
+    for pid in run.random.sample(pids, len(pids)):
+        _signal([pid], signal.SIGCONT)
+        time.sleep(run.random.choice((0.0, 0.0, 0.3)))
+    _continue_all(session)
+
+
 def _hold_at(name: str) -> Callable[[Run], None]:
     def inject(run: Run) -> None:
         reach(run, name, "stop")

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 
 from session import Session
@@ -42,7 +43,7 @@ class Searcher(threading.Thread):
             status, answer = self._session.request("/v1/search", {"text": "river stone paper"}, _TIMEOUT_S)
         except TimeoutError:
             self._silent("timeout")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             self._silent(f"{type(error).__name__}: {error}")
         else:
             self._judge(status, answer, time.monotonic() - asked_at)
@@ -72,7 +73,7 @@ class Searcher(threading.Thread):
         status = self._session.status()
         if not status or status["api"] is None or status["health"] != "ok":
             return True
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, HTTPException):
             return self._session.request("/readyz", timeout_s=1.0)[0] == 503
         return False
 

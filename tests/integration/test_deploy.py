@@ -236,7 +236,7 @@ def test_producer_and_worker_run_as_configured_and_their_health_checks_tell(tmp_
 
         assert not healthy("producer") and not healthy("worker")
         with _part("producer", environments, tmp_path), _part("worker", environments, tmp_path):
-            _wait_until(lambda: healthy("producer"), 30)
+            _wait_until(lambda: healthy("producer"), 90)
             _wait_until(lambda: healthy("worker"), 120)
             _wait_until(lambda: '"in_step": true' in _status(environments["producer"], tmp_path), 60)
             assert '"indexed": 1' in _status(environments["producer"], tmp_path)
@@ -332,7 +332,7 @@ def _broker(directory: Path) -> Iterator[redis.Redis]:
     process = subprocess.Popen([embedded_binary(), *flags], stdout=subprocess.DEVNULL)
     client = redis.Redis(port=port, decode_responses=True)
     try:
-        _wait_until(lambda: _answers(client), 15)
+        _wait_until(lambda: _answers(client), 90)
         yield client
     finally:
         client.close()

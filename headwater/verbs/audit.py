@@ -6,6 +6,7 @@ ledger rows of no document, and, while a service runs, look again at whatever wa
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +31,9 @@ _FORGET_EVERY = 5000
 #: a running service gets this long to bring a change into the index before it is accused, and so many times
 _SETTLE_S = 2.5
 _LOOKS = 3
+#: a version of a file that the ledger does not know gets this long to be noticed: what is not watched is only polled
+_UNSEEN_S = 15.0
+_MOST_LOOKS = 7
 
 
 class Progress(Protocol):
@@ -163,7 +167,7 @@ class Audit:
     def _suspect(self, path: bytes, version: str) -> None:
         """While a service runs it is looked at again; otherwise it waits for one."""
         if self.live:
-            self.scratch.suspect(path, version)
+            self.scratch.suspect(path, version, time.monotonic())
         else:
             self.scratch.wait(path)
 
@@ -218,7 +222,7 @@ class Audit:
         if not self.live:
             return False
         if (target := self._look(path)) is not None:
-            self.scratch.suspect(path, _version(target, entry))
+            self.scratch.suspect(path, _version(target, entry), time.monotonic())
             return True
         return next(self._points_of(path), None) is None
 
@@ -259,28 +263,31 @@ class Audit:
     def _look_again(self) -> None:
         """What is wrong twice with the same versions of file and row is wrong; what has changed is on its way."""
         self.scanner.rules.forget()
-        for _ in range(_LOOKS):
+        for look in range(_MOST_LOOKS):
             waited = False
-            for path, version in self.scratch.suspects():
+            for path, version, since in self.scratch.suspects(
+                math.inf if look < _LOOKS else self._compared_at - _SETTLE_S
+            ):
                 if not waited:
                     time.sleep(max(0.0, self._compared_at + _SETTLE_S - time.monotonic()))
                     self.progress.stage("looking again")
                     waited = True
-                self._look_at(path, version)
+                self._look_at(path, version, since)
                 self.progress.advance(1)
             self._compared_at = time.monotonic()
-        for path, _ in self.scratch.suspects():
+        for path, *_ in self.scratch.suspects():
             self.scratch.wait(path)
 
-    def _look_at(self, path: bytes, version: str) -> None:
+    def _look_at(self, path: bytes, version: str, since: float) -> None:
         entry, target = self.ledger.entry(path), self._look(path)
         if target is None:
             self._judge_gone(path, entry)
             return
         examined = self._examine(target, entry)
-        verdict = examined.verdict
-        if verdict is None or (_is_wrong(verdict) and examined.version != version):
-            self.scratch.suspect(path, examined.version)
+        verdict, now = examined.verdict, time.monotonic()
+        early = examined.version != version or (_is_unseen(target, entry) and now - since < _UNSEEN_S)
+        if verdict is None or (_is_wrong(verdict) and early):
+            self.scratch.suspect(path, examined.version, now)
             return
         self.scratch.acquit(path)
         self._accuse(target, verdict)
@@ -299,6 +306,11 @@ class Audit:
 
 def _is_wrong(verdict: Verdict) -> bool:
     return any(not finding.known for finding in verdict.findings)
+
+
+def _is_unseen(target: Target, entry: Any) -> bool:
+    """Whether the service has not noticed this version of the file yet."""
+    return entry is None or entry.operation != "index" or entry.fingerprint != target.fingerprint
 
 
 def _version(target: Target, entry: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ CREATE TABLE findings (kind TEXT, path TEXT, detail TEXT, chunks TEXT, known INT
 CREATE TABLE discards (id TEXT PRIMARY KEY, seq) WITHOUT ROWID;
 CREATE TABLE again (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER)
     WITHOUT ROWID;
-CREATE TABLE suspects (path BLOB PRIMARY KEY, version TEXT) WITHOUT ROWID;
+CREATE TABLE suspects (path BLOB PRIMARY KEY, version TEXT, since REAL) WITHOUT ROWID;
 CREATE TABLE waiting (path BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE strays (document TEXT, path TEXT, id TEXT, seq);
 CREATE INDEX strays_document ON strays (document);
@@ -189,20 +190,26 @@ class Scratch:
     def waiting(self) -> int:
         return self._number("SELECT count(*) FROM waiting")
 
-    def suspect(self, path: bytes, version: str) -> None:
-        """The document is looked at again before it is accused."""
-        self._db.execute("INSERT OR REPLACE INTO suspects VALUES (?, ?)", (path, version))
+    def suspect(self, path: bytes, version: str, now: float) -> None:
+        """The document is looked at again before it is accused; ``now`` in seconds of the monotonic clock."""
+        self._db.execute(
+            "INSERT INTO suspects VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE SET version = excluded.version,"
+            " since = CASE WHEN version = excluded.version THEN since ELSE excluded.since END",
+            (path, version, now),
+        )
 
     def acquit(self, path: bytes) -> None:
         self._db.execute("DELETE FROM suspects WHERE path = ?", (path,))
 
-    def suspects(self) -> Iterator[tuple[bytes, str]]:
-        """Paths and the versions of them that were compared; the table may change meanwhile."""
+    def suspects(self, before: float = math.inf) -> Iterator[tuple[bytes, str, float]]:
+        """Paths, the versions of them that were compared, and since when these are there, of those that are there
+        since ``before``; the table may change meanwhile."""
         after = b""
         while rows := self._db.execute(
-            "SELECT path, version FROM suspects WHERE path > ? ORDER BY path LIMIT ?", (after, _PAGE)
+            "SELECT path, version, since FROM suspects WHERE path > ? AND since <= ? ORDER BY path LIMIT ?",
+            (after, before, _PAGE),
         ).fetchall():
-            yield from ((bytes(path), version) for path, version in rows)
+            yield from ((bytes(path), version, since) for path, version, since in rows)
             after = bytes(rows[-1][0])
 
     def _all(self, sql: str) -> Iterator[Any]:

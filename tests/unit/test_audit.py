@@ -142,14 +142,14 @@ class World:
     def _note(self, outcome: Outcome) -> None:
         self.ledger.applied(outcome, 1)
 
-    def audit(self) -> tuple[Totals, list[Finding], Scratch]:
+    def audit(self, *, live: bool = False) -> tuple[Totals, list[Finding], Scratch]:
         by_document: dict[str, list[Point]] = {}
         for point in self.points:
             by_document.setdefault(point.payload["document_id"], []).append(point)
-        return run(self, Made({document: document for document in by_document}, by_document.__getitem__))
+        return run(self, Made({document: document for document in by_document}, by_document.__getitem__), live=live)
 
 
-def run(world: World, points: Points) -> tuple[Totals, list[Finding], Scratch]:
+def run(world: World, points: Points, *, live: bool = False) -> tuple[Totals, list[Finding], Scratch]:
     directory = world.base / "scratch"
     directory.mkdir()
     scratch = Scratch(directory)
@@ -163,7 +163,7 @@ def run(world: World, points: Points) -> tuple[Totals, list[Finding], Scratch]:
         check=check,
         scratch=scratch,
         threads=2,
-        live=False,
+        live=live,
         progress=Silent(),
     )
     return audit.run(), list(scratch.findings()), scratch
@@ -216,6 +216,59 @@ def test_a_deleted_document_waits_until_its_points_are_gone(world: World) -> Non
         world.ledger.want(diff(world.ledger.known(), seen), seen, "bulk")
     totals, findings, scratch = world.audit()
     assert (totals.waiting, findings, list(scratch.discards())) == (1, [], [])
+
+
+@dataclass
+class Clock:
+    """Stands in for the module ``time``; what happens during a sleep is ``meanwhile``."""
+
+    meanwhile: Callable[[], None] = lambda: None
+    now: float = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+def test_what_a_running_service_has_not_noticed_yet_gets_longer_than_what_it_says_is_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("headwater.verbs.audit.time", clock)
+    # Given one document that the ledger knows as it is, and whose points are gone, and one that it does not know
+    world.points = [point for point in world.points if point.payload["path"] != "b.txt"]
+    world.write("new.txt", "new")
+    began, noticed_at = clock.now, 12.0
+
+    def notice() -> None:
+        if clock.now - began >= noticed_at and world.ledger.entry(b"new.txt") is None:
+            world.settle()
+
+    clock.meanwhile = notice
+    # When the service takes twelve seconds to notice the new one
+    totals, findings, _ = world.audit(live=True)
+    # Then only the other is accused, at once, and this one waits: what it has become was not looked at twice
+    assert (totals.waiting, short(findings)) == (1, [("missing", "b.txt")])
+
+
+def test_what_a_running_service_never_notices_is_accused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("headwater.verbs.audit.time", clock)
+    world.write("new.txt", "new")
+    totals, findings, _ = world.audit(live=True)
+    assert (totals.waiting, set(short(findings))) == (0, {("missing", "new.txt")})
+    assert clock.now - 100.0 >= 15.0
+
+
+def test_a_document_that_changes_all_the_time_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(lambda: world.write("new.txt", f"at {clock.now}, {'x' * int(clock.now)}"))
+    monkeypatch.setattr("headwater.verbs.audit.time", clock)
+    world.write("new.txt", "new")
+    totals, findings, _ = world.audit(live=True)
+    assert (totals.waiting, findings) == (1, [])
 
 
 def test_points_that_a_filter_does_not_find_are_unsearchable(world: World) -> None:

@@ -13,7 +13,7 @@ run: $(VENV)/.all
 	@$(BIN)/headwater up "$(FOLDER)"
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -285,6 +285,11 @@ class VectorIndex(Protocol):
         """Delete all points that carry one of these seqs exactly. Idempotent."""
         ...
 
+    def sweep_unversioned(self) -> None:
+        """Delete all points that carry no seq. Every write has one, so these are a damaged shard's; and no fenced write
+        would ever go over them. Idempotent."""
+        ...
+
     def search(self, query: SearchQuery) -> list[ScoredChunk]:
         """The best chunks, best first. Never returns a document's record."""
         ...
@@ -366,6 +371,9 @@ class QdrantIndex(ABC):
     def sweep(self, seqs: Sequence[int]) -> None:
         for batch in _batches(list(seqs), BATCH_POINTS):
             self._delete((Condition("seq", any_of=tuple(batch)),))
+
+    def sweep_unversioned(self) -> None:
+        self._delete((_NO_SEQ,))
 
     def document_state(self, document_id: str) -> DocumentState | None:
         of_document = (Condition("document_id", any_of=(document_id,)),)

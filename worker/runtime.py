@@ -135,7 +135,11 @@ class Runtime:
         self._take_census(index, manifest.index_id, name)
 
     def _take_census(self, index: VectorIndex, index_id: str, name: str) -> None:
-        self.reporter.report(list(census_pages(name, index_id, index.census())))
+        counts, held = index.census(), index.count()
+        if sum(counts.values()) < held.documents + held.chunks:
+            index.sweep_unversioned()
+            index.flush()
+        self.reporter.report(list(census_pages(name, index_id, counts)))
 
     def _serve(self, index: VectorIndex) -> None:
         server = ApiServer(self._settings)

@@ -838,3 +838,23 @@ def test_versions_that_differ_by_one_are_swept_apart_however_large(backend: Back
     index.apply(version("b", high + 1, ["text"]))
     index.sweep([high])
     assert index.census() == {high + 1: 2}
+
+
+@pytest.mark.parametrize("seq", [None, "absent"])
+def test_points_without_a_seq_are_swept_and_then_written_anew(index: VectorIndex, seq: str | None) -> None:
+    # Given a document one of whose points a damaged shard has brought back without its seq
+    index.apply(version("a", 5, ["one", "two"]))
+    index.apply(version("b", 6, ["three"]))
+    [point] = [point for point in index.scan(with_vectors=True) if point.payload.get("text") == "one"]
+    payload = {name: value for name, value in point.payload.items() if name != "seq"}
+    index.sweep([5])
+    assert isinstance(index, QdrantIndex)
+    index._upsert([replace(point, payload=payload if seq == "absent" else {**payload, "seq": None})], 1)
+    assert index.census() == {6: 2}
+    assert index.count() == IndexCounts(1, 2)
+    # When such points are swept, and the document is written again
+    index.sweep_unversioned()
+    assert index.count() == IndexCounts(1, 1)
+    index.apply(version("a", 8, ["new", "two"]))
+    assert index.census() == {6: 2, 8: 3}
+    assert texts_of(index, "a") == {0: "new", 1: "two"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ _DEFAULT_OUT = Path("build/faults.jsonl")
 def main() -> int:
     """0 if no run was anything but ok."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the services that run are ended on the way out
     faults = _chosen(arguments)
     if arguments.list:
         print("\n".join(f"{fault.group:10} {fault.runs:5}  {fault.name}" for fault in faults))

@@ -277,10 +277,10 @@ class Producer:
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
         self._trouble_since = None  # that of an earlier worker may have ended with it
-        if self._greeted and self._settings.qdrant_url is None:  # an embedded index has one worker: its own successor
-            self._blame(self._publisher.worker_died())
-        else:
+        if self._settings.qdrant_url is not None:
             self._publisher.forget_all()
+        elif self._greeted:  # an embedded index has one worker: this is its successor, and a first one has lost nothing
+            self._blame(self._publisher.worker_died())
         self._greeted = True
         self._ledger.set_meta("worker_pid", hello.worker.rpartition(":")[2])
         if self._ledger.meta("index_id") != hello.index_id:

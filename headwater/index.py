@@ -334,8 +334,13 @@ class QdrantIndex(ABC):
     dimension: int = 0
 
     @abstractmethod
-    def _upsert(self, points: Sequence[Point], below_seq: int) -> None:
-        """Write points; one that exists with a seq not below ``below_seq`` is left alone."""
+    def _upsert(self, points: Sequence[Point], seq: int) -> None:
+        """Write points of this seq; one that exists with a higher seq is left alone.
+
+        One with the same seq is written again: after a crash the engine replays this write over whatever parts of it
+        had reached the disk, and a fence that these parts satisfy would leave the rest as it was (a payload of the
+        old version under an index of the new one).
+        """
 
     @abstractmethod
     def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:

@@ -212,8 +212,8 @@ class EdgeIndex(QdrantIndex):
 
     # -- write -----------------------------------------------------------------------------------------------
 
-    def _upsert(self, points: Sequence[Point], below_seq: int) -> None:
-        condition = _filter((Condition("seq", lt=below_seq),))
+    def _upsert(self, points: Sequence[Point], seq: int) -> None:
+        condition = _filter((Condition("seq", lte=seq),))
         self._update(edge.UpdateOperation.upsert_points([_to_edge(p) for p in points], condition=condition))
 
     def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:

@@ -121,8 +121,8 @@ class ServerIndex(QdrantIndex):
 
     # -- write -----------------------------------------------------------------------------------------------
 
-    def _upsert(self, points: Sequence[Point], below_seq: int) -> None:
-        condition = _filter((Condition("seq", lt=below_seq),))
+    def _upsert(self, points: Sequence[Point], seq: int) -> None:
+        condition = _filter((Condition("seq", lte=seq),))
         for batch in _by_bytes(points):
             with self._answers():
                 self._client.upsert(

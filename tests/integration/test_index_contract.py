@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -354,13 +355,12 @@ def test_an_older_version_with_more_chunks_leaves_none_of_them(index: VectorInde
     assert index.count() == IndexCounts(1, 1)
 
 
-def test_points_of_an_equal_seq_stay_as_they_are(index: VectorIndex) -> None:
-    index.apply(version("a", 6, ["first", "second"]))
-    index.apply(version("a", 6, ["other"], content_hash="another"))
-    assert texts_of(index, "a") == {0: "first", 1: "second"}
-    state = index.document_state(document_id(b"a"))
-    assert state is not None
-    assert state.content_hash == "hash of 6"
+def test_a_version_that_is_written_again_goes_over_what_an_interrupted_write_left(index: VectorIndex) -> None:
+    index.apply(version("a", 6, ["half", "written"]))
+    index.apply(version("a", 6, ["whole", "now"]))
+    assert texts_of(index, "a") == {0: "whole", 1: "now"}
+    np.testing.assert_allclose(index.document_vectors(document_id(b"a"))[0], vector("whole"), atol=1e-6)
+    assert index.count() == IndexCounts(1, 2)
 
 
 def test_seqs_of_today_are_told_apart_to_the_microsecond(index: VectorIndex) -> None:
@@ -588,6 +588,51 @@ def test_what_was_flushed_outlives_a_process_that_ends_without_closing(
     edge_index.ensure_schema(MODEL, DIMENSION)
     assert texts_of(edge_index, "a") == {0: "one", 1: "two"}
     np.testing.assert_allclose(edge_index.document_vectors(document_id(b"a"))[1], vector("two"), atol=1e-6)
+
+
+_BUSY = """
+import random, sys, threading, time
+from pathlib import Path
+sys.path[:0] = {tests!r}
+import test_index_contract as contract
+index = contract.EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
+index.ensure_schema(contract.MODEL, contract.DIMENSION)
+def write():
+    chance = random.Random({seq})
+    for seq in range({seq}, {seq} + 1_000_000):
+        texts = [f"text {{number}} of {{seq}}" for number in range(chance.randrange(1, 5))]
+        index.apply(contract.version(f"d{{chance.randrange(40)}}", seq, texts))
+threading.Thread(target=write, daemon=True).start()
+print("busy", flush=True)
+while True:
+    index.flush()
+    time.sleep(0.002)
+"""
+
+
+def test_processes_killed_between_writes_and_flushes_leave_no_point_that_is_half_of_a_version(
+    index_directory: Path, tmp_path: Path
+) -> None:
+    """The engine flushes field indexes, payloads and versions one after the other, and replays its log over them."""
+    for round_ in range(1, 9):
+        # When one process after the other is killed in the middle of writes and flushes
+        script = _BUSY.format(tests=_TESTS, where=str(index_directory), seq=round_ * 10**7)
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "busy\n"
+            time.sleep(0.3 + 0.1 * round_)
+            process.kill()
+        # Then payloads and field indexes tell of the same versions, and each chunk has its own text's vector
+        copy = tmp_path / f"copy{round_}"
+        subprocess.run(["cp", "-r", "--sparse=always", str(index_directory), str(copy)], check=True)
+        index = EdgeIndex(copy / "index", copy / "index.json")
+        index.open_existing()
+        points = list(index.scan(with_vectors=True))
+        assert index.census() == Counter(point.payload["seq"] for point in points)
+        for point in points:
+            if point.dense is not None:
+                np.testing.assert_allclose(point.dense, vector(point.payload["text"]), atol=1e-6)
+        index.close()
 
 
 def test_a_second_process_is_refused_until_the_first_has_let_go(

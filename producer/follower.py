@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _LIVE_CHANGES = 256
 #: what is not watched is looked at this often
 _POLL_S = 10.0
+#: the watch of a new directory stands after this long, if it can be had
+_WATCH_SETTLES_S = 2.0
 #: a folder that is gone, or whose deletions are held, is looked at this often
 _AWAY_RESCAN_S = 2.0
 #: so many deletions in one set of events are left to a scan a moment later, which sees all of them
@@ -142,9 +144,12 @@ class Follower:
             return
         seen: dict[bytes, Seen] = {}
         known: dict[bytes, Fingerprint | None] = {}
+        listed = self._scanner.listed
         for path in _topmost(paths):
             seen |= self._scanner.look(path)
             known |= self._ledger.known(below=path)
+        if self._scanner.listed > listed:  # directories that are new or back: are they watched, a moment from now?
+            self._poll_at = min(self._poll_at, time.monotonic() + _WATCH_SETTLES_S)
         changes = diff(self._open_only(known, seen), seen)
         if len(changes.deleted) >= _MANY_DELETED or (changes.deleted and self._ledger.meta("scanned") == "0"):
             changes = changes.without_deletions()
@@ -172,7 +177,10 @@ class Follower:
 
     def _check_watches(self) -> None:
         """Directories without a watch are polled, and a person is told."""
-        self._unwatched = [path for path in self._scanner.directories if not self._watcher.watches(path)]
+        unwatched = sorted(path for path in self._scanner.directories if not self._watcher.watches(path))
+        gone = {path for path in unwatched if not self._scanner.is_directory(path)}
+        self._scanner.directories -= gone
+        self._unwatched = [path for path in unwatched if path not in gone]
         self._poll_at = time.monotonic() + _POLL_S if self._unwatched or self._network else float("inf")
         if not self._unwatched:
             self._note("watch", None)

@@ -27,8 +27,10 @@ class Scanner:
 
     root: bytes
     rules: Rules
-    #: directories that the last full scan visited
-    directories: list[bytes] = field(default_factory=list)
+    #: directories that the last full scan and the looks since then have visited
+    directories: set[bytes] = field(default_factory=set)
+    #: directories listed so far, however often
+    listed: int = 0
     #: directories that could not be listed since the last full scan began
     closed: set[bytes] = field(default_factory=set)
 
@@ -39,7 +41,7 @@ class Scanner:
     def walk(self) -> Iterator[tuple[bytes, Seen]]:
         """As ``scan``, one entry at a time."""
         self.rules.forget()
-        self.directories = []
+        self.directories.clear()
         self.closed.clear()
         try:
             os.stat(self.root)
@@ -47,7 +49,7 @@ class Scanner:
         except OSError as error:
             where = os.fsdecode(self.root)
             raise FolderError(f"the folder {where} cannot be read ({error.strerror}): bring it back") from None
-        yield from self._walk(b"", self.directories)
+        yield from self._walk(b"")
 
     def look(self, path: bytes) -> dict[bytes, Seen]:
         """What is at or below one path now: empty if nothing is there, or nothing that the rules admit."""
@@ -65,6 +67,13 @@ class Scanner:
             return dict(self._walk(path)) if self._directory_admitted(path) else {}
         return {path: _seen(status)} if self.rules.admits(path) else {}
 
+    def is_directory(self, path: bytes) -> bool:
+        """Whether a directory is there now; one behind a link is not."""
+        try:
+            return stat.S_ISDIR(os.lstat(os.path.join(self.root, path)).st_mode)
+        except OSError:
+            return False
+
     def _directory_admitted(self, path: bytes) -> bool:
         if not path:
             return True
@@ -80,12 +89,12 @@ class Scanner:
             directory = os.path.dirname(directory)
         return False
 
-    def _walk(self, top: bytes, visited: list[bytes] | None = None) -> Iterator[tuple[bytes, Seen]]:
+    def _walk(self, top: bytes) -> Iterator[tuple[bytes, Seen]]:
         pending = [top]
         while pending:
             directory = pending.pop()
-            if visited is not None:
-                visited.append(directory)
+            self.directories.add(directory)
+            self.listed += 1
             try:
                 entries = self._entries(directory)
             except OSError as error:

@@ -228,17 +228,18 @@ class Ledger:
         rows = self._rows(f"SELECT {_ENTRY} FROM documents WHERE path > ? ORDER BY path LIMIT ?", (after, limit))
         return [_entry(row) for row in rows]
 
-    def due(self, limit: int, attempts: int, until: float = math.inf) -> list[Due]:
+    def due(self, limit: int, attempts: int, until: float = math.inf, lane: Lane | None = None) -> list[Due]:
         """What waits, live work first, then oldest first; the last of ``attempts`` tries is marked as final, and a
-        document that has none left as spent."""
+        document that has none left as spent. With ``lane`` only what waits there."""
+        in_lane, values = ("", ()) if lane is None else (" AND lane = ?", (lane,))
         rows = self._rows(
             "SELECT path, wanted_seq, CASE WHEN operation = 'delete' THEN 'delete'"
             " WHEN attempts >= ? AND tried_hash IS NOT NULL THEN 'spent'"
             " WHEN attempts + 1 >= ? THEN 'final' ELSE 'index' END,"
             " CASE WHEN operation = 'index' THEN tried_hash END,"
             " lane, due_at, moved_from, coalesce(size, 0) FROM documents"
-            " WHERE wanted_seq > applied_seq AND due_at <= ? ORDER BY lane DESC, wanted_seq LIMIT ?",
-            (attempts, attempts, until, limit),
+            f" WHERE wanted_seq > applied_seq AND due_at <= ?{in_lane} ORDER BY lane DESC, wanted_seq LIMIT ?",
+            (attempts, attempts, until, *values, limit),
         )
         return [Due(Item(bytes(row[0]), *row[1:4]), *row[4:]) for row in rows]
 

@@ -22,8 +22,11 @@ __all__ = ["Publisher"]
 #: documents and bytes in one bulk hint: enough to share the cost of a message and of a flush
 _HINT_DOCUMENTS = 16
 _HINT_BYTES = 32 * 1024
-#: live documents on their way at once
+#: live hints on their way at once
 _LIVE_WINDOW = 64
+#: up to so many live documents that are due have a hint of their own, so that none waits for another; a storm of more
+#: shares messages and flushes like bulk work, still ahead of it
+_LIVE_ALONE = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -120,9 +123,11 @@ class Publisher:
 
     def _ready(self, ledger: Ledger, room: dict[Lane, int]) -> Iterator[tuple[Due, tuple[Item, ...]]]:
         """Due documents that are not on their way, each with all items that must go in one hint."""
-        now = time.time()
-        most = _LIVE_WINDOW + max(0, room["bulk"]) * _HINT_DOCUMENTS
-        due = ledger.due(len(self._in_flight) + most, self.attempts, until=now)
+        now, most = time.time(), len(self._in_flight) + _HINT_DOCUMENTS
+        due: list[Due] = []
+        for lane, free in room.items():  # a lane whose window is full does not stand before the other
+            if free > 0:
+                due += ledger.due(most + free * _HINT_DOCUMENTS, self.attempts, until=now, lane=lane)
         sources = ledger.held_back()
         deletes = {entry.item.path: entry.item for entry in due if entry.item.operation == "delete"}
         for entry in due:
@@ -139,20 +144,24 @@ class Publisher:
         return () if any(item.path in self._in_flight for item in items) else items
 
     def _hints(self, ready: Iterable[tuple[Due, tuple[Item, ...]]]) -> Iterator[Hint]:
-        """Live documents one by one; bulk documents in groups."""
+        """A few live documents one by one, all others in groups of one lane."""
+        entries = list(ready)
+        alone = sum(entry.lane == "live" for entry, _ in entries) <= _LIVE_ALONE
         group: list[Item] = []
-        size = 0
-        for entry, items in ready:
-            if entry.lane == "live":
+        size, lane = 0, entries[0][0].lane if entries else "bulk"
+        for entry, items in entries:
+            if entry.lane == "live" and alone:
                 yield Hint(items, "live")
                 continue
-            if group and (len(group) + len(items) > _HINT_DOCUMENTS or size + entry.size > _HINT_BYTES):
-                yield Hint(tuple(group), "bulk")
+            full = len(group) + len(items) > _HINT_DOCUMENTS or size + entry.size > _HINT_BYTES
+            if group and (full or entry.lane != lane):
+                yield Hint(tuple(group), lane)
                 group, size = [], 0
             group += items
             size += entry.size
+            lane = entry.lane
         if group:
-            yield Hint(tuple(group), "bulk")
+            yield Hint(tuple(group), lane)
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s

@@ -151,17 +151,26 @@ def test_a_document_that_changes_while_its_hint_is_on_its_way_waits_for_the_outc
     assert [item.seq for hint in broker.taken() for item in hint.items] == [ledger.wanted_seq(b"d0000")]
 
 
-def test_live_documents_go_one_by_one_and_only_so_many_at_once(
+def test_a_few_live_documents_go_one_by_one(ledger: Ledger, publisher: Publisher, broker: FakeCelery) -> None:
+    create(ledger, 30, "live")
+    publisher.ring(ledger)
+    assert [len(hint.items) for hint in broker.taken()] == [1] * 30
+
+
+def test_a_storm_of_live_documents_goes_in_groups_ahead_of_bulk_work_and_only_so_many_at_once(
     ledger: Ledger, publisher: Publisher, broker: FakeCelery
 ) -> None:
-    create(ledger, LIVE_WINDOW + 10, "live")
+    create(ledger, 20, "bulk", prefix=b"b")
+    create(ledger, 2000, "live")
     publisher.ring(ledger)
     first = broker.taken()
-    assert [len(hint.items) for hint in first] == [1] * LIVE_WINDOW
-    for hint in first[:4]:
-        settle(ledger, publisher, hint)
-    publisher.ring(ledger)
-    assert len(broker.taken()) == 4
+    assert [hint.lane for hint in first] == sorted((hint.lane for hint in first), reverse=True)
+    assert all(len({item.path[:1] for item in hint.items}) == 1 for hint in first), "lanes share no hint"
+    live = [hint for hint in first if hint.lane == "live"]
+    assert all(len(hint.items) > 4 for hint in live)
+    for _ in range(100):
+        publisher.ring(ledger)
+    assert len(live) + sum(hint.lane == "live" for hint in broker.taken()) == LIVE_WINDOW
 
 
 def test_bulk_documents_go_in_groups_and_only_so_many_groups_at_once(
@@ -217,9 +226,10 @@ def test_live_work_goes_out_while_the_bulk_window_is_full(
 def test_bulk_work_goes_out_while_the_live_window_is_full(
     ledger: Ledger, publisher: Publisher, broker: FakeCelery
 ) -> None:
-    create(ledger, LIVE_WINDOW + 1, "live", prefix=b"l")
-    publisher.ring(ledger)
-    broker.taken()
+    create(ledger, 2000, "live", prefix=b"l")
+    for _ in range(100):
+        publisher.ring(ledger)
+    assert len(broker.taken()) == LIVE_WINDOW
     create(ledger, 1, "bulk")
     publisher.ring(ledger)
     assert [(hint.lane, hint.items[0].path) for hint in broker.taken()] == [("bulk", b"d0000")]

@@ -138,6 +138,8 @@ class DocumentState:
     partial: str | None
     #: content hashes of chunk points that carry ``highest_seq``
     newest_hashes: frozenset[str]
+    #: how many points carry ``highest_seq``
+    newest_points: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,12 +270,17 @@ class VectorIndex(Protocol):
 
     def apply(self, document: DocumentWrite) -> None:
         """Fenced: write all (or the last) chunks of a version and its record, then delete the document's points of
-        lower seq. Points with an equal or higher seq stay as they are. Not durable until ``flush``.
-        Raises ValueError before any write if a vector is not finite, not of unit length or of wrong dimension."""
+        lower seq. Points with a higher seq stay as they are. Not durable until ``flush``. Raises ValueError before
+        any write if a vector is not finite, not of unit length or of wrong dimension, and IndexUnavailable if the
+        engine took the write and does not have it."""
         ...
 
     def delete(self, document_id: str, seq: int) -> None:
         """Fenced: delete the document's points whose seq is lower. Nothing there is no error."""
+        ...
+
+    def remove(self, document_id: str, seq: int) -> DocumentState | None:
+        """As ``delete``; what is left of the document, which is newer. Raises IndexUnavailable if it is not."""
         ...
 
     def census(self) -> dict[int, int]:
@@ -347,6 +354,10 @@ class QdrantIndex(ABC):
         """Delete the points that meet all conditions and, if ids are given, have one of them."""
 
     @abstractmethod
+    def _distrust(self, reason: str) -> IndexUnavailable:
+        """The error for an engine that does not do what it says: its files may be damaged without a sign."""
+
+    @abstractmethod
     def _page(
         self, conditions: Sequence[Condition], fields: Sequence[str] | None, offset: str | None, *, with_vectors: bool
     ) -> tuple[list[Point], str | None]:
@@ -362,16 +373,29 @@ class QdrantIndex(ABC):
 
     def apply(self, document: DocumentWrite) -> None:
         _check_vectors(document, self.dimension)
-        points = list(document_points(document))
-        for batch in _batches(points, BATCH_POINTS):
-            self._upsert(batch, document.seq)
+        held = self._write(document)
         reach("worker:upserted")
-        held = self.document_state(document.document_id)
+        if not _holds(held, document):
+            held = self._write(document)  # a sweep may have come between; an engine that is damaged does it again
+        if held is None or not _holds(held, document):
+            raise self._distrust("it does not have what was written to it")
         # a newer version may have come first: then what this write added beside it goes as well
-        self.delete(document.document_id, max(document.seq, held.highest_seq if held is not None else 0))
+        self.delete(document.document_id, max(document.seq, held.highest_seq))
+
+    def _write(self, document: DocumentWrite) -> DocumentState | None:
+        for batch in _batches(list(document_points(document)), BATCH_POINTS):
+            self._upsert(batch, document.seq)
+        return self.document_state(document.document_id)
 
     def delete(self, document_id: str, seq: int) -> None:
         self._delete((Condition("document_id", any_of=(document_id,)), Condition("seq", lt=seq)))
+
+    def remove(self, document_id: str, seq: int) -> DocumentState | None:
+        self.delete(document_id, seq)
+        left = self.document_state(document_id)
+        if left is not None and left.highest_seq < seq:
+            raise self._distrust("it still has what was deleted from it")
+        return left
 
     def sweep(self, seqs: Sequence[int]) -> None:
         for batch in _batches(list(seqs), BATCH_POINTS):
@@ -545,7 +569,16 @@ def _state(payloads: Sequence[Mapping[str, Any]]) -> DocumentState:
         chunks=0 if record is None else int(record["chunks"]),
         partial=None if record is None else record.get("partial"),
         newest_hashes=frozenset(p["content_hash"] for p in payloads if int(p["seq"]) == highest),
+        newest_points=sum(int(p["seq"]) == highest for p in payloads),
     )
+
+
+def _holds(held: DocumentState | None, document: DocumentWrite) -> bool:
+    """Whether all points of a version are there, or a newer one's."""
+    if held is None or held.highest_seq < document.seq:
+        return False
+    chunks = len(document.chunks) if document.total_chunks is None else document.total_chunks
+    return held.highest_seq > document.seq or held.newest_points > chunks
 
 
 def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:

@@ -190,14 +190,14 @@ class EdgeIndex(QdrantIndex):
             raise
         except BaseException as error:
             if _is_panic(error):
-                raise self._damage(action, error) from None
+                raise self._distrust(f"it could not {action}: {error}") from None
             if not isinstance(error, Exception):
                 raise
             raise IndexUnavailable(f"the embedded index could not {action}: {error}") from error
 
-    def _damage(self, action: str, error: BaseException) -> IndexUnavailable:
-        sentence = f"the index {self._directory} is damaged (it could not {action}: {error}): it is made anew"
-        self._shard = None  # after a panic nothing of it can be trusted
+    def _distrust(self, reason: str) -> IndexUnavailable:
+        sentence = f"the index {self._directory} is damaged ({reason}): it is made anew"
+        self._shard = None  # nothing of it can be trusted
         with contextlib.suppress(OSError):
             self._openings.write_text(str(_MOST_OPENINGS))
         if self._on_damage is not None:

@@ -68,6 +68,9 @@ class ServerIndex(QdrantIndex):
         except (ResponseHandlingException, UnexpectedResponse, httpx.HTTPError, OSError) as error:
             raise IndexUnavailable(f"Qdrant at {self._where} does not answer as it should: {error}") from error
 
+    def _distrust(self, reason: str) -> IndexUnavailable:
+        return IndexUnavailable(f"the collection {self._collection} at {self._where} seems to be damaged: {reason}")
+
     # -- schema ----------------------------------------------------------------------------------------------
 
     def ensure_schema(self, model: str, dimension: int) -> Manifest:

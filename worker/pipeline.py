@@ -183,19 +183,19 @@ class Pipeline:
 
     def _refused(self, item: Item, reason: str) -> Outcome:
         """Nothing of an earlier version stays in the index, nor what an interrupted try of this one wrote."""
-        self._index.delete(document_id(item.path), item.seq + 1)
+        self._index.remove(document_id(item.path), item.seq + 1)
         return Outcome(item.path, item.seq, "refused", reason=reason)
 
     def _spent(self, item: Item, source: Source, digest: str) -> Outcome:
         """The content that used up its tries is still there: no further one, and the ledger knows the reason."""
-        self._index.delete(document_id(item.path), item.seq + 1)
+        self._index.remove(document_id(item.path), item.seq + 1)
         return Outcome(item.path, item.seq, "failed", fingerprint=source.fingerprint, content_hash=digest)
 
     def _failed(self, item: Item, reason: str) -> Outcome:
         """An earlier version stays as long as another try is left."""
         log.warning("%s failed: %s", path_to_text(item.path), reason)
         if item.operation == "final":
-            self._index.delete(document_id(item.path), item.seq + 1)
+            self._index.remove(document_id(item.path), item.seq + 1)
         held = self._index.document_state(document_id(item.path))
         chunks = 0 if held is None else held.chunks
         return Outcome(item.path, item.seq, "failed", reason=reason, chunks=chunks, retryable=True)
@@ -290,8 +290,7 @@ class Pipeline:
 
     def _delete(self, item: Item) -> Outcome:
         document = document_id(item.path)
-        self._index.delete(document, item.seq)
-        left = self._index.document_state(document)
+        left = self._index.remove(document, item.seq)
         if left is not None:
             return Outcome(item.path, item.seq, "superseded", index_seq=left.highest_seq)
         return Outcome(item.path, item.seq, "deleted")

@@ -635,6 +635,36 @@ def test_processes_killed_between_writes_and_flushes_leave_no_point_that_is_half
         index.close()
 
 
+@pytest.mark.parametrize("step", ["write", "delete"])
+def test_an_engine_that_ignores_a_write_without_an_error_is_not_believed(
+    edge_index: EdgeIndex, index_directory: Path, step: str
+) -> None:
+    """With damaged versions of points, the engine takes every operation on them for one that it has made already."""
+    edge_index.ensure_schema(MODEL, DIMENSION)
+    edge_index.apply(version("a", 5, ["one", "two"]))
+    edge_index.close()
+    [versions] = index_directory.glob("index/segments/*/mutable_id_tracker.versions")
+    data = bytearray(versions.read_bytes())
+    data[4::8] = bytes(byte ^ 0x10 for byte in data[4::8])
+    versions.write_bytes(data)
+    told: list[str] = []
+    damaged = EdgeIndex(index_directory / "index", index_directory / "index.json", on_damage=told.append)
+    damaged.open_existing()
+    with pytest.raises(IndexUnavailable, match="is damaged"):
+        if step == "write":
+            damaged.apply(version("a", 6, ["new", "two"]))
+        else:
+            damaged.remove(document_id(b"a"), 6)
+    assert len(told) == 1
+    # And the next to open it makes it anew
+    again = EdgeIndex(index_directory / "index", index_directory / "index.json")
+    again.ensure_schema(MODEL, DIMENSION)
+    assert again.count() == IndexCounts(0, 0)
+    again.apply(version("a", 6, ["new", "two"]))
+    assert texts_of(again, "a") == {0: "new", 1: "two"}
+    again.close()
+
+
 def test_a_second_process_is_refused_until_the_first_has_let_go(
     edge_index: EdgeIndex, index_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

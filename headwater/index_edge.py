@@ -53,6 +53,8 @@ _PASSING = (
     "Permission denied",
     "No space left",
 )
+#: what the engine says when its files hold what it has never written; it then refuses all further writes
+_UNREADABLE = ("Failed to decode", "Failed to deserialize")
 #: processes that may end while they load the shard, before it counts as damaged
 _MOST_OPENINGS = 3
 #: free space that loading needs: the engine maps parts of 32 MiB, and a full disk beneath them is SIGBUS
@@ -189,7 +191,7 @@ class EdgeIndex(QdrantIndex):
         except HeadwaterError:
             raise
         except BaseException as error:
-            if _is_panic(error):
+            if _is_panic(error) or _tells_of_damage(error):
                 raise self._distrust(f"it could not {action}: {error}") from None
             if not isinstance(error, Exception):
                 raise
@@ -296,6 +298,12 @@ class EdgeIndex(QdrantIndex):
 def _is_panic(error: BaseException) -> bool:
     """What Rust code raises through Python when it meets what cannot be: here, damaged files."""
     return type(error).__name__ == "PanicException"
+
+
+def _tells_of_damage(error: BaseException) -> bool:
+    """Whether an error is about what the files hold, not about what the disk or the process can do just now."""
+    text = str(error)
+    return any(sign in text for sign in _UNREADABLE) and not any(sign in text for sign in ("os error", *_PASSING))
 
 
 def _number_in(path: Path) -> int:

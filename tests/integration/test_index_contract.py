@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pytest
@@ -662,6 +662,47 @@ def test_an_engine_that_ignores_a_write_without_an_error_is_not_believed(
     assert again.count() == IndexCounts(0, 0)
     again.apply(version("a", 6, ["new", "two"]))
     assert texts_of(again, "a") == {0: "new", 1: "two"}
+    again.close()
+
+
+class Unreadable:
+    """A shard whose files hold what the engine cannot read; it says so in words only."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def update(self, operation: object) -> None:
+        raise Exception(self._words)  # the engine has no error type of its own
+
+
+@pytest.mark.parametrize(
+    ("words", "is_damage"),
+    [
+        ("Service runtime error: Failed to decode value: Failed to deserialize Vec<ecow::EcoString>", True),
+        ("Service runtime error: Not recovered from previous error: Failed to decode value: x", True),
+        ("Service runtime error: Failed to decode value: No space left on device (os error 28)", False),
+        ("Service runtime error: Input/output error (os error 5)", False),
+        ("Wrong input: Vector dimension error", False),
+    ],
+)
+def test_only_an_error_about_what_the_files_hold_is_damage(
+    edge_index: EdgeIndex, index_directory: Path, words: str, is_damage: bool
+) -> None:
+    told: list[str] = []
+    index = EdgeIndex(index_directory / "index", index_directory / "index.json", on_damage=told.append)
+    index.ensure_schema(MODEL, DIMENSION)
+    index.apply(version("a", 5, ["one"]))
+    index.close()
+    index.open_existing()
+    real, index._shard = index._shard, cast("Any", Unreadable(words))
+    with pytest.raises(IndexUnavailable):
+        index.apply(version("a", 6, ["two"]))
+    assert len(told) == is_damage
+    assert real is not None
+    real.close()
+    again = EdgeIndex(index_directory / "index", index_directory / "index.json")
+    again.ensure_schema(MODEL, DIMENSION)
+    assert again.count() == (IndexCounts(0, 0) if is_damage else IndexCounts(1, 1))
     again.close()
 
 

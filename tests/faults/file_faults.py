@@ -190,7 +190,7 @@ def _directories(run: Run) -> None:
     _some_files(run, "moving", 5)
     where = run.session.folder / "moving"
     for number in range(1000 if run.full else 100):
-        target = where.with_name(f"moved{number % 7}")
+        target = where.with_name(f"moved{run.seed}-{number % 7}")
         os.rename(where, target)
         where = target
         if number % 10 == 0:

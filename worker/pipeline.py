@@ -194,9 +194,9 @@ class Pipeline:
     def _failed(self, item: Item, reason: str) -> Outcome:
         """An earlier version stays as long as another try is left."""
         log.warning("%s failed: %s", path_to_text(item.path), reason)
-        if item.operation == "final":
-            self._index.remove(document_id(item.path), item.seq + 1)
-        held = self._index.document_state(document_id(item.path))
+        document = document_id(item.path)
+        is_last = item.operation == "final"
+        held = self._index.remove(document, item.seq + 1) if is_last else self._index.document_state(document)
         chunks = 0 if held is None else held.chunks
         return Outcome(item.path, item.seq, "failed", reason=reason, chunks=chunks, retryable=True)
 

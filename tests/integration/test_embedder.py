@@ -188,7 +188,7 @@ def test_a_static_model_gives_unit_vectors_that_depend_on_the_text_alone(static:
     assert np.array_equal(together[:3], alone)
 
 
-def test_a_static_model_reads_texts_of_any_length(static: Embedder, tmp_path: Path) -> None:
+def test_a_static_model_reads_texts_of_any_length(static: Embedder) -> None:
     assert static.window > 100_000
     assert static.count_tokens("keys " * 5000) == 5000
     one, other = static.encode(["keys " * 5000 + "locks " * 5000, "keys " * 5000], "document")

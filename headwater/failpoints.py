@@ -40,6 +40,11 @@ NAMES = (
     "worker:reported",  # the producer was told, the hint not acknowledged
     "producer:heard",  # an outcome arrived, not noted yet
     "producer:noted",  # noted in the ledger
+    "index:copied",  # a compaction has its copy of the index
+    "index:optimized",  # the copy is compacted, what was written meanwhile is missing in it
+    "index:caught-up",  # the copy holds what the index holds, the two are not swapped
+    "index:swapping",  # the old index has left its place, the new one is not there
+    "index:swapped",  # the new index is in its place, the old one still beside it
 )
 
 

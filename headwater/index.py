@@ -13,7 +13,6 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -589,8 +588,9 @@ def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
 def open_index(
     settings: Settings, layout: Layout | None = None, *, on_damage: Callable[[str], object] | None = None
 ) -> VectorIndex:
-    """The index that the settings name: a Qdrant server if ``QDRANT_URL`` is set, else the embedded engine, which
-    tells ``on_damage`` when its files turn out to be damaged.
+    """The index that the settings name: a Qdrant server if ``QDRANT_URL`` is set, else the embedded engine. With
+    ``on_damage``, which is told when its files turn out to be damaged, it is for a service that writes: the engine is
+    in a process of its own and is compacted.
 
     Raises IndexUnavailable if it does not answer or if another process holds the embedded shard.
     """
@@ -606,4 +606,8 @@ def open_index(
         raise IndexUnavailable(
             "the embedded index is not installed: pip install 'headwater[query]', or set QDRANT_URL"
         ) from None
-    return EdgeIndex(Path(layout.index), Path(layout.manifest), on_damage=on_damage)
+    if on_damage is None:
+        return EdgeIndex(layout.index, layout.manifest)
+    from headwater.index_process import ProcessIndex
+
+    return ProcessIndex(layout.index, layout.manifest, on_damage=on_damage, min_free_bytes=settings.min_free_bytes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from headwater.errors import HeadwaterError, IndexMismatch, IndexUnavailable
+from headwater.group_commit import GroupCommit
 from headwater.index import (
     BATCH_POINTS,
     INDEXED_FIELDS,
@@ -31,7 +31,7 @@ from headwater.index import (
 )
 from headwater.state import check_free_space, write_atomically
 
-__all__ = ["EdgeIndex"]
+__all__ = ["EdgeIndex", "MovableEdgeIndex", "settle_swap"]
 
 _TYPES = {
     "keyword": edge.PayloadSchemaType.Keyword,
@@ -72,16 +72,14 @@ class EdgeIndex(QdrantIndex):
         self._openings = directory.with_name(f"{directory.name}.opening")
         self._manifest_path = manifest
         self._shard: edge.EdgeShard | None = None
-        self._flushing = threading.Condition()
-        self._flush_started = 0
-        self._flush_done = 0
-        self._flush_running = False
+        self._commits = GroupCommit()
         self._writes = 0
         self._paths: tuple[int, list[str]] | None = None
 
     # -- open and close --------------------------------------------------------------------------------------
 
     def ensure_schema(self, model: str, dimension: int) -> Manifest:
+        settle_swap(self._directory)
         manifest = self.manifest()
         if manifest is not None:
             manifest.check(model, dimension, str(self._directory))
@@ -95,6 +93,7 @@ class EdgeIndex(QdrantIndex):
 
     def open_existing(self) -> Manifest:
         """Open an index that must be there. Raises IndexUnavailable if it is not."""
+        settle_swap(self._directory)
         manifest = self.manifest()
         if manifest is None or not self._directory.is_dir():
             raise IndexUnavailable(f"there is no index in {self._directory}: run 'headwater up FOLDER' first")
@@ -131,12 +130,16 @@ class EdgeIndex(QdrantIndex):
         finally:
             self._openings.unlink(missing_ok=True)
 
+    def _place(self) -> str:
+        """The shard's directory in the engine's words."""
+        return str(self._directory)
+
     def _load_when_free(self) -> edge.EdgeShard | None:
         check_free_space(self._directory, _LOAD_BYTES)
         deadline = time.monotonic() + _LOCK_WAIT_S
         while True:
             try:
-                shard = edge.EdgeShard.load(str(self._directory))
+                shard = edge.EdgeShard.load(self._place())
                 shard.count(edge.CountRequest(exact=True))
                 return shard
             except BaseException as error:  # the engine raises plain Exception, or its own panic
@@ -160,10 +163,8 @@ class EdgeIndex(QdrantIndex):
             self._set_aside()
         self._openings.unlink(missing_ok=True)
         self._manifest_path.unlink(missing_ok=True)
-        dense = edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)
-        sparse = edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)
-        config = edge.EdgeConfig(vectors={"dense": dense}, sparse_vectors={"sparse": sparse})
-        self._shard = edge.EdgeShard.create(str(self._directory), config)
+        self._directory.mkdir(exist_ok=True)
+        self._shard = edge.EdgeShard.create(self._place(), _config(dimension))
         for name, kind in INDEXED_FIELDS.items():
             self._shard.update(edge.UpdateOperation.create_field_index(name, _TYPES[kind]))
         self._shard.flush()
@@ -227,26 +228,11 @@ class EdgeIndex(QdrantIndex):
         self._writes += 1
 
     def flush(self) -> None:
-        """Group commit: whoever comes while a flush runs waits for the next one, together with all others."""
-        with self._flushing:
-            mine = self._flush_started + 1
-            while self._flush_running and self._flush_done < mine:
-                self._flushing.wait()
-            if self._flush_done >= mine:
-                return
-            self._flush_running = True
-            self._flush_started += 1
-        done = False
-        try:
-            with self._engine_errors("flush"):
-                self._open.flush()
-            done = True
-        finally:
-            with self._flushing:
-                self._flush_running = False
-                if done:
-                    self._flush_done = self._flush_started
-                self._flushing.notify_all()
+        self._commits.run(self._flush)
+
+    def _flush(self) -> None:
+        with self._engine_errors("flush"):
+            self._open.flush()
 
     # -- read ------------------------------------------------------------------------------------------------
 
@@ -293,6 +279,69 @@ class EdgeIndex(QdrantIndex):
             total = self._open.count(edge.CountRequest(exact=True))
             chunks = self._open.count(edge.CountRequest(exact=True, filter=_filter((Condition("chunk", gte=0),))))
         return IndexCounts(documents=total - chunks, chunks=chunks)
+
+
+class MovableEdgeIndex(EdgeIndex):
+    """A shard whose directory may be renamed while it is open, for a process that has nothing else to do: its working
+    directory is the shard's, and the engine knows it by no other name. And what a compaction needs of the engine."""
+
+    def _place(self) -> str:
+        os.chdir(self._directory)
+        return "."
+
+    def moved(self, directory: Path) -> None:
+        """The directory has another name now."""
+        self._directory = directory
+        self._openings = directory.with_name(f"{directory.name}.opening")
+
+    def scan_page(self, offset: str | None, with_vectors: bool) -> tuple[list[Point], str | None]:
+        """A step of ``scan``: some points, and the offset of the next."""
+        return self._page((), None, offset, with_vectors=with_vectors)
+
+    def points_count(self) -> int:
+        """How many points there are, as the engine keeps count of them."""
+        with self._engine_errors("count"):
+            return int(self._open.info().points_count)
+
+    def optimize(self) -> bool:
+        """Merge the segments without what was deleted in them, with a graph for fast search where they are large;
+        whether there was anything to do. Durable when it returns. Raises IndexUnavailable."""
+        manifest = self.manifest()
+        if manifest is None:
+            raise IndexUnavailable(f"there is no index in {self._directory}")
+        os.chdir(self._directory)
+        with self._engine_errors("optimize"):
+            shard = edge.EdgeShard.load(".", _config(manifest.dimension))
+            done = bool(shard.optimize())
+            shard.flush()
+            shard.close()
+        return done
+
+    def replace(self, document_id: str, points: Sequence[Point]) -> None:
+        """Put these points in place of all that are there of a document."""
+        self._delete((Condition("document_id", any_of=(document_id,)),))
+        for first in range(0, len(points), BATCH_POINTS):
+            batch = points[first : first + BATCH_POINTS]
+            self._update(edge.UpdateOperation.upsert_points([_to_edge(point) for point in batch]))
+
+
+def settle_swap(directory: Path) -> None:
+    """End the swap of a compacted shard into its place, if the process that did it died between its two renames."""
+    compacted = directory.with_name(f"{directory.name}.compacted")
+    if not directory.exists():
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(compacted, directory)
+
+
+def _config(dimension: int) -> edge.EdgeConfig:
+    """The vectors, and when a compaction has something to do; nothing else ever starts one."""
+    return edge.EdgeConfig(
+        vectors={"dense": edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)},
+        sparse_vectors={"sparse": edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        optimizers=edge.EdgeOptimizersConfig(
+            deleted_threshold=0.1, vacuum_min_vector_number=100, default_segment_number=1
+        ),
+    )
 
 
 def _is_panic(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from headwater.embedder import Embedder, load_embedder
 from headwater.errors import BrokerUnavailable
 from headwater.index import VectorIndex
 from headwater.index_edge import EdgeIndex
+from headwater.index_process import ProcessIndex
 from headwater.index_server import ServerIndex
 from headwater.settings import Settings
 from headwater.state import free_bytes
@@ -164,6 +165,23 @@ def _edge(directory: Path) -> Iterator[Backend]:
         one.close()
 
 
+def _process(directory: Path) -> Iterator[Backend]:
+    made: list[ProcessIndex] = []
+
+    def damaged(sentence: str) -> None:
+        raise AssertionError(sentence)
+
+    def adapter() -> VectorIndex:
+        for one in made:
+            one.close()
+        made.append(ProcessIndex(directory / "index", directory / "index.json", on_damage=damaged))
+        return made[-1]
+
+    yield Backend("process", adapter)
+    for one in made:
+        one.close()
+
+
 def _memory(_: Path) -> Iterator[Backend]:
     client = QdrantClient(":memory:")
     yield Backend("memory", lambda: ServerIndex(client, "contract", "memory"))
@@ -181,7 +199,12 @@ def _server(_: Path) -> Iterator[Backend]:
 
 
 #: the real server joins where QDRANT_URL names one
-_BACKENDS = {"edge": _edge, "memory": _memory, **({"server": _server} if os.environ.get("QDRANT_URL") else {})}
+_BACKENDS = {
+    "edge": _edge,
+    "process": _process,
+    "memory": _memory,
+    **({"server": _server} if os.environ.get("QDRANT_URL") else {}),
+}
 
 
 @pytest.fixture(params=list(_BACKENDS))

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import pytest
 from driver import wait_until
+from versions import DIMENSION, MODEL, axis, texts_of, vector, version
 
 from headwater import index_edge
 from headwater.document import document_id, point_id, record_id, text_hash
@@ -34,14 +35,22 @@ from headwater.index import (
     glob_conditions,
 )
 from headwater.index_edge import EdgeIndex
-
-MODEL, DIMENSION = "model@1", 8
+from headwater.index_process import ProcessIndex
 
 
 class Backend(Protocol):
     name: str
 
     def adapter(self) -> VectorIndex: ...
+
+
+def plant(index: VectorIndex, points: Sequence[Point], seq: int) -> None:
+    """Write points as they are, past all checks."""
+    if isinstance(index, ProcessIndex):
+        index._ask("_upsert", points, seq)
+    else:
+        assert isinstance(index, QdrantIndex)
+        index._upsert(points, seq)
 
 
 @pytest.fixture
@@ -52,47 +61,6 @@ def index(backend: Backend) -> VectorIndex:
 
 
 # -- values -----------------------------------------------------------------------------------------------
-
-
-def vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A unit vector that belongs to a text."""
-    raw = np.random.default_rng(int(text_hash(text)[:12], 16)).normal(size=DIMENSION)
-    return (raw / np.linalg.norm(raw)).astype(np.float32)
-
-
-def axis(*weights: float) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A unit vector with these first numbers."""
-    raw = np.zeros(DIMENSION, np.float32)
-    raw[: len(weights)] = weights
-    return raw / np.linalg.norm(raw)
-
-
-def pieces(texts: Sequence[str]) -> tuple[Chunk, ...]:
-    return tuple(Chunk(n, text, text_hash(text), n, n + len(text)) for n, text in enumerate(texts))
-
-
-def version(path: str, seq: int, texts: Sequence[str] = (), **changes: Any) -> DocumentWrite:
-    """A version of a document with one chunk per text."""
-    made = DocumentWrite(
-        document_id=document_id(path.encode()),
-        path=path,
-        seq=seq,
-        content_hash=f"hash of {seq}",
-        pipeline="p",
-        kind="text",
-        modified_at="2026-01-02T03:04:05.000000Z",
-        size=7,
-        chunks=pieces(texts),
-        dense=np.stack([vector(text) for text in texts]) if texts else np.zeros((0, DIMENSION), np.float32),
-        sparse=[Sparse([11], [1.0]) for _ in texts],
-    )
-    return replace(made, **changes)
-
-
-def texts_of(index: VectorIndex, path: str) -> dict[int, str]:
-    """Number and text of each stored chunk of a document."""
-    payloads = [point.payload for point in index.scan() if point.payload["path"] == path]
-    return {payload["chunk"]: payload["text"] for payload in payloads if "text" in payload}
 
 
 def paths_found(index: VectorIndex, *conditions: Condition) -> set[str]:
@@ -316,11 +284,10 @@ def test_a_rare_text_is_found_beside_one_that_stands_in_600_documents(index: Vec
 
 def test_a_damaged_vector_is_not_used_again(index: VectorIndex) -> None:
     """Written past all checks, as a broken disk might leave it: more than one page of them, then a good one."""
-    assert isinstance(index, QdrantIndex)
     index.apply(version("a", 1, ["one"]))
     [good] = [point for point in index.scan(with_vectors=True) if "text" in point.payload]
     bad = [replace(good, id=point_id("bad", n), dense=np.zeros(DIMENSION, np.float32)) for n in range(300)]
-    index._upsert(bad, 1)
+    plant(index, bad, 1)
     np.testing.assert_allclose(index.vectors([text_hash("one")])[text_hash("one")], vector("one"), atol=1e-6)
     index.discard([SeenPoint(good.id, 1)])
     assert index.vectors([text_hash("one")]) == {}
@@ -556,15 +523,16 @@ def test_bad_vectors_are_refused_before_anything_is_written(index: VectorIndex) 
 # -- the embedded engine alone ----------------------------------------------------------------------------
 
 #: where this module and those that it imports are found
-_TESTS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
+_TESTS = [str(Path(__file__).parents[1] / "support")]
 _WRITER = """
 import os, sys
 from pathlib import Path
 sys.path[:0] = {tests!r}
-import test_index_contract as contract
-index = contract.EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
-index.ensure_schema(contract.MODEL, contract.DIMENSION)
-index.apply(contract.version("a", 1, ["one", "two"]))
+import versions
+from headwater.index_edge import EdgeIndex
+index = EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
+index.ensure_schema(versions.MODEL, versions.DIMENSION)
+index.apply(versions.version("a", 1, ["one", "two"]))
 index.flush()
 print("ready", flush=True)
 {then}
@@ -594,14 +562,15 @@ _BUSY = """
 import random, sys, threading, time
 from pathlib import Path
 sys.path[:0] = {tests!r}
-import test_index_contract as contract
-index = contract.EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
-index.ensure_schema(contract.MODEL, contract.DIMENSION)
+import versions
+from headwater.index_edge import EdgeIndex
+index = EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
+index.ensure_schema(versions.MODEL, versions.DIMENSION)
 def write():
     chance = random.Random({seq})
     for seq in range({seq}, {seq} + 1_000_000):
         texts = [f"text {{number}} of {{seq}}" for number in range(chance.randrange(1, 5))]
-        index.apply(contract.version(f"d{{chance.randrange(40)}}", seq, texts))
+        index.apply(versions.version(f"d{{chance.randrange(40)}}", seq, texts))
 threading.Thread(target=write, daemon=True).start()
 print("busy", flush=True)
 while True:
@@ -753,8 +722,9 @@ _STARVED = """
 import os, resource, sys
 from pathlib import Path
 sys.path[:0] = {tests!r}
-import test_index_contract as contract
-index = contract.EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
+import versions
+from headwater.index_edge import EdgeIndex
+index = EdgeIndex(Path({where!r}) / "index", Path({where!r}) / "index.json")
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
 taken = []
 try:
@@ -763,7 +733,7 @@ try:
 except OSError:
     os.close(taken.pop())  # one is left, for the manifest
 try:
-    index.ensure_schema(contract.MODEL, contract.DIMENSION)
+    index.ensure_schema(versions.MODEL, versions.DIMENSION)
 except Exception as error:
     print(type(error).__name__)
 """
@@ -835,7 +805,7 @@ def test_a_flush_that_fails_fails_for_everybody_who_waited_for_it(index_director
         first = threads.submit(index.flush)
         assert shard.begun.acquire(timeout=10)
         others = [threads.submit(index.flush) for _ in range(3)]
-        wait_until(lambda: len(index._flushing._waiters) == 3, "three wait for the flush", timeout_s=10)  # type: ignore[attr-defined]
+        wait_until(lambda: len(index._commits._changed._waiters) == 3, "three wait for the flush", timeout_s=10)  # type: ignore[attr-defined]
         shard.may_fail.set()
         errors = [one.exception(timeout=20) for one in (first, *others)]
     assert [type(error) for error in errors] == [IndexUnavailable] * 4
@@ -911,8 +881,7 @@ def test_a_point_without_a_usable_seq_is_discarded_as_one(index: VectorIndex, se
     if seq == "absent":
         del payload["seq"]
     index.discard([SeenPoint(point.id, 5)])
-    assert isinstance(index, QdrantIndex)
-    index._upsert([replace(point, payload=payload)], 1)
+    plant(index, [replace(point, payload=payload)], 1)
     index.discard([SeenPoint(point.id, 5)])
     assert set(texts_of(index, "a")) == {0, 1}
     index.discard([SeenPoint(point.id, None)])
@@ -964,8 +933,7 @@ def test_points_without_a_seq_are_swept_and_then_written_anew(index: VectorIndex
     [point] = [point for point in index.scan(with_vectors=True) if point.payload.get("text") == "one"]
     payload = {name: value for name, value in point.payload.items() if name != "seq"}
     index.sweep([5])
-    assert isinstance(index, QdrantIndex)
-    index._upsert([replace(point, payload=payload if seq == "absent" else {**payload, "seq": None})], 1)
+    plant(index, [replace(point, payload=payload if seq == "absent" else {**payload, "seq": None})], 1)
     assert index.census() == {6: 2}
     assert index.count() == IndexCounts(1, 2)
     # When such points are swept, and the document is written again

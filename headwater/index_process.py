@@ -1,0 +1,389 @@
+"""The embedded index as a worker uses it: the engine in a child process, searches before writes, durable by syncing the
+engine's log, and compacted by itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.compaction import (
+    Changes,
+    Journal,
+    Wear,
+    clear_leftovers,
+    copy_shard,
+    size_of,
+    swap,
+    sync_log,
+    sync_tree,
+)
+from headwater.engine import EngineDied, EngineProcess, optimize
+from headwater.errors import HeadwaterError, IndexUnavailable
+from headwater.failpoints import reach
+from headwater.group_commit import GroupCommit
+from headwater.index import (
+    DocumentState,
+    DocumentWrite,
+    IndexCounts,
+    Manifest,
+    Point,
+    ScoredChunk,
+    SearchQuery,
+    SeenPoint,
+)
+from headwater.index_edge import settle_swap
+from headwater.state import check_free_space
+from headwater.turns import Gate, Turns
+
+__all__ = ["ProcessIndex"]
+
+log = logging.getLogger(__name__)
+Vector = NDArray[np.float32]
+
+#: seconds between two looks at what the index needs
+_TICK_S = 1.0
+#: written points after which the engine flushes all its files, so that its log stays short
+_FLUSH_POINTS = 4_000
+#: seconds after which it does so in any case
+_FLUSH_S = 30.0
+#: points a second from which on the processors are needed for the writing
+_BUSY_POINTS_S = 20.0
+#: changes that are few enough to hold the writes for them
+_FEW_CHANGES = 20
+#: a compaction may keep one processor busy for at most this part of the time
+_MOST_COMPACTING = 0.1
+#: seconds without another try after one that failed
+_PAUSE_S = 600.0
+
+
+class ProcessIndex:
+    """A ``VectorIndex`` on one directory. It may be used while no other process writes there."""
+
+    def __init__(
+        self, directory: Path, manifest: Path, *, on_damage: Callable[[str], object], min_free_bytes: int = 0
+    ) -> None:
+        """``on_damage`` is told, with a sentence, when the engine died or finds its files damaged: this object is of no
+        use then."""
+        self._directory = directory
+        self._manifest_path = manifest
+        self._on_damage = on_damage
+        self._min_free_bytes = min_free_bytes
+        self._engine: EngineProcess | None = None
+        self._turns = Turns()
+        self._writes_gate = Gate()
+        self._commits = GroupCommit()
+        self._journal: Journal | None = None
+        self._paths: tuple[int, list[str]] | None = None
+        self._calls_that_write = 0
+        self._written = 0
+        self._compacting = threading.Lock()
+        self._stop = threading.Event()
+        self._keeper: tuple[str, threading.Thread] | None = None
+
+    # -- open and close --------------------------------------------------------------------------------------
+
+    def ensure_schema(self, model: str, dimension: int) -> Manifest:
+        manifest: Manifest = self._opened("ensure_schema", model, dimension)
+        return self._keep(manifest)
+
+    def open_existing(self) -> Manifest:
+        manifest: Manifest = self._opened("open_existing")
+        return self._keep(manifest)
+
+    def _opened(self, method: str, *arguments: Any) -> Any:
+        if self._engine is None:
+            settle_swap(self._directory)
+            clear_leftovers(self._directory)
+            self._engine = EngineProcess(self._directory, self._manifest_path)
+        return self._ask(method, *arguments)
+
+    def _keep(self, manifest: Manifest) -> Manifest:
+        """Look after this index from now on."""
+        if self._keeper is None or self._keeper[0] != manifest.index_id:
+            self._let_go()
+            self._stop = threading.Event()
+            arguments = (manifest.index_id, self._stop)
+            self._keeper = manifest.index_id, threading.Thread(target=self._look_after, args=arguments, name="keeper")
+            self._keeper[1].start()
+        return manifest
+
+    def _let_go(self) -> None:
+        if self._keeper is not None:
+            self._stop.set()
+            self._keeper[1].join()
+            self._keeper = None
+
+    def close(self) -> None:
+        self._let_go()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.end()
+
+    # -- write -----------------------------------------------------------------------------------------------
+
+    def stage(self, document: DocumentWrite) -> None:
+        self._change(document.document_id, len(document.chunks), "stage", document)
+
+    def apply(self, document: DocumentWrite) -> None:
+        self._change(document.document_id, len(document.chunks) + 1, "apply", document)
+
+    def delete(self, document_id: str, seq: int) -> None:
+        self._change(document_id, 1, "delete", document_id, seq)
+
+    def remove(self, document_id: str, seq: int) -> DocumentState | None:
+        left: DocumentState | None = self._change(document_id, 1, "remove", document_id, seq)
+        return left
+
+    def sweep(self, seqs: Sequence[int]) -> None:
+        self._call("sweep", tuple(seqs))
+
+    def sweep_unversioned(self) -> None:
+        self._call("sweep_unversioned")
+
+    def discard(self, points: Sequence[SeenPoint]) -> None:
+        self._call("discard", tuple(points))
+
+    def _change(self, document_id: str, points: int, method: str, *arguments: Any) -> Any:
+        """A write to one document."""
+        with self._writes_gate.passed():
+            try:
+                return self._ask(method, *arguments)
+            finally:
+                self._wrote(points)
+                if self._journal is not None:
+                    self._journal.note_documents([document_id])
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        """A write that names no document."""
+        with self._writes_gate.passed():
+            try:
+                self._ask(method, *arguments)
+            finally:
+                self._wrote(1)
+                if self._journal is not None:
+                    self._journal.note_call(method, arguments)
+
+    def _wrote(self, points: int) -> None:
+        self._calls_that_write += 1
+        self._written += points  # a rough figure: two threads may lose a few
+
+    def flush(self) -> None:
+        """Durable by the engine's log alone: it is replayed when the shard is loaded next."""
+        self._commits.run(self._sync)
+
+    def _sync(self) -> None:
+        if self._engine is None:
+            raise IndexUnavailable(f"the index {self._directory} is closed")
+        with self._writes_gate.passed():  # the directory stays where it is
+            try:
+                sync_log(self._directory)
+            except OSError as error:
+                raise IndexUnavailable(f"the embedded index could not flush: {error}") from error
+
+    # -- read ------------------------------------------------------------------------------------------------
+
+    def document_state(self, document_id: str) -> DocumentState | None:
+        state: DocumentState | None = self._ask("document_state", document_id)
+        return state
+
+    def record(self, document_id: str) -> Mapping[str, Any] | None:
+        payload: Mapping[str, Any] | None = self._ask("record", document_id)
+        return payload
+
+    def vectors(self, text_hashes: Sequence[str]) -> dict[str, Vector]:
+        found: dict[str, Vector] = self._ask("vectors", tuple(text_hashes)) if text_hashes else {}
+        return found
+
+    def document_vectors(self, document_id: str) -> Vector:
+        rows: Vector = self._ask("document_vectors", document_id)
+        return rows
+
+    def search(self, query: SearchQuery) -> list[ScoredChunk]:
+        found: list[ScoredChunk] = self._ask("search", query, first=True)
+        return found
+
+    def paths(self) -> list[str]:
+        writes = self._calls_that_write
+        if self._paths is None or self._paths[0] != writes:
+            self._paths = (writes, self._ask("paths", first=True))
+        return self._paths[1]
+
+    def census(self) -> dict[int, int]:
+        counts: dict[int, int] = self._ask("census")
+        return counts
+
+    def count(self) -> IndexCounts:
+        counts: IndexCounts = self._ask("count")
+        return counts
+
+    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
+        found: tuple[list[Point], str | None] = self._ask("page", offset, document_id)
+        return found
+
+    def scan(self, *, with_vectors: bool = False) -> Iterator[Point]:
+        offset: str | None = None
+        while True:
+            points, offset = self._ask("scan_page", offset, with_vectors)
+            yield from points
+            if offset is None:
+                return
+
+    def _ask(self, method: str, *arguments: Any, first: bool = False) -> Any:
+        with self._turns.taken(first=first):
+            if self._engine is None:
+                raise IndexUnavailable(f"the index {self._directory} is closed")
+            try:
+                return self._engine.call(method, *arguments)
+            except EngineDied as death:
+                self._engine.kill()
+                self._engine = None
+                sentence = str(death)
+        self._on_damage(sentence)
+        raise IndexUnavailable(sentence)
+
+    # -- upkeep ----------------------------------------------------------------------------------------------
+
+    def _look_after(self, index_id: str, stop: threading.Event) -> None:
+        """Flush the engine's files and compact them when it is time, until ``stop``. What fails is tried again."""
+        upkeep: _Upkeep | None = None
+        while not stop.wait(_TICK_S):
+            try:
+                upkeep = upkeep or _Upkeep(self._wear(index_id))
+                self._look_once(upkeep, stop)
+            except (HeadwaterError, EngineDied, OSError) as error:
+                log.warning("the index could not be compacted, which is tried again in a while: %s", error)
+                if upkeep is not None:
+                    upkeep.pause(_PAUSE_S)
+        if upkeep is not None:
+            upkeep.wear.plus(self._written - upkeep.counted).write(self._wear_path)
+
+    def _look_once(self, upkeep: _Upkeep, stop: threading.Event) -> None:
+        now, written = time.monotonic(), self._written
+        if upkeep.is_flush_due(written, now):
+            self._ask("flush")
+            upkeep.wear.plus(written - upkeep.counted).write(self._wear_path)
+            upkeep.note_flush(written, now)
+        busy = upkeep.is_busy(written, now)
+        if now < upkeep.paused_until or upkeep.looked_at == (written, busy):
+            return
+        upkeep.looked_at = written, busy
+        if upkeep.wear.plus(written - upkeep.counted).is_due(self._ask("points_count"), busy=busy):
+            self.compact(stop)
+            upkeep.note_compaction(self._wear_now(upkeep.wear.index_id), written, now, time.monotonic())
+
+    def compact(self, stop: threading.Event | None = None) -> bool:
+        """Compact the shard now; whether there was anything to do. Searches and writes go on, except that writes wait
+        while the shard is copied and while the last of them are repeated. Raises HeadwaterError, EngineDied or OSError
+        if it cannot be done, and the shard is as it was."""
+        with self._compacting:
+            return self._compact(stop or threading.Event())
+
+    def _compact(self, stop: threading.Event) -> bool:
+        check_free_space(self._directory, 2 * size_of(self._directory) + self._min_free_bytes)
+        journal = Journal()
+        try:
+            with self._writes_gate.held():
+                self._ask("flush")
+                self._journal = journal
+                copy = copy_shard(self._directory)
+            reach("index:copied")
+            done = optimize(copy, self._manifest_path, stop)
+            reach("index:optimized")
+            if done:
+                self._take_over(copy, journal)
+            return bool(done)
+        finally:
+            self._journal = None
+            clear_leftovers(self._directory)
+
+    def _take_over(self, copy: Path, journal: Journal) -> None:
+        """Bring the compacted copy up to date and put it in the place of the shard."""
+        engine = EngineProcess(copy, self._manifest_path)
+        try:
+            engine.call("open_existing")
+            before = None
+            while len(changes := journal.take()) > _FEW_CHANGES and (before is None or 2 * len(changes) < before):
+                before = len(changes)  # each round has less to do than the one before, unless writes are faster
+                self._repeat(changes, engine)
+            self._repeat(changes, engine)
+            engine.call("flush")
+            sync_tree(copy)
+            with self._writes_gate.held():
+                self._repeat(journal.take(), engine)
+                engine.call("flush")
+                reach("index:caught-up")
+                with self._turns.taken(first=True):
+                    swap(self._directory, copy)
+                    engine.call("moved", self._directory)
+                    self._engine, engine = engine, self._engine
+        finally:
+            if engine is not None:
+                engine.kill()
+
+    def _repeat(self, changes: Changes, engine: EngineProcess) -> None:
+        """Do to the copy what was done to the shard."""
+        for method, arguments in changes.calls:
+            engine.call(method, *arguments)
+        for document_id in changes.documents:
+            points: list[Point] = []
+            offset: str | None = None
+            while True:
+                page, offset = self.page(offset, document_id)
+                points += page
+                if offset is None:
+                    break
+            engine.call("replace", document_id, points)
+
+    def _wear(self, index_id: str) -> Wear:
+        known = Wear.read(self._wear_path, index_id)
+        return known or Wear(index_id, 0, int(self._ask("points_count")))
+
+    def _wear_now(self, index_id: str) -> Wear:
+        return Wear(index_id, int(self._ask("points_count")))
+
+    @property
+    def _wear_path(self) -> Path:
+        return self._directory.with_name(f"{self._directory.name}.wear.json")
+
+
+class _Upkeep:
+    """When the keeper did what. ``counted`` is the part of the written points that ``wear`` does not know."""
+
+    def __init__(self, wear: Wear) -> None:
+        self.wear = wear
+        self.counted = 0
+        self.looked_at = -1, False
+        self.paused_until = 0.0
+        self._flushed = 0
+        self._flushed_at = time.monotonic()
+        self._seen = 0
+        self._seen_at = time.monotonic()
+
+    def is_flush_due(self, written: int, now: float) -> bool:
+        """Whether the engine is to flush: it is idle, or its log of writes gets long."""
+        unflushed = written - self._flushed
+        idle = written == self._seen
+        return unflushed >= _FLUSH_POINTS or (unflushed > 0 and (idle or now - self._flushed_at >= _FLUSH_S))
+
+    def note_flush(self, written: int, now: float) -> None:
+        self._flushed, self._flushed_at = written, now
+
+    def is_busy(self, written: int, now: float) -> bool:
+        """Whether much was written since the last look."""
+        rate = (written - self._seen) / max(now - self._seen_at, 1e-3)
+        self._seen, self._seen_at = written, now
+        return rate >= _BUSY_POINTS_S
+
+    def note_compaction(self, wear: Wear, written: int, began: float, ended: float) -> None:
+        self.wear, self.counted = wear, written
+        self.pause((ended - began) / _MOST_COMPACTING)
+
+    def pause(self, seconds: float) -> None:
+        self.paused_until = time.monotonic() + seconds

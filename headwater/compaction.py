@@ -24,8 +24,7 @@ __all__ = [
     "Changes", "Journal", "Wear", "clear_leftovers", "copy_shard", "size_of", "swap", "sync_log", "sync_tree",
 ]  # fmt: skip
 
-#: points that must be worth merging before anything is done
-_LEAST_DEAD = 1_000
+#: new points from which on merging makes a search faster
 _LEAST_FRESH = 20_000
 #: while much is written, the processors are needed for that: then only a search that gets slow is a reason
 _LEAST_FRESH_BUSY = 100_000
@@ -43,11 +42,11 @@ class Wear:
     def plus(self, written: int) -> Wear:
         return Wear(self.index_id, self.points, self.written + written)
 
-    def is_due(self, points: int, *, busy: bool) -> bool:
+    def is_due(self, points: int, *, busy: bool, least_dead: int = 1000) -> bool:
         """Whether a shard that has so many points now is worth a compaction: a quarter of its vectors may be dead
         (written, and the number of points has not grown by it), or half of it is new and so searched one by one."""
         dead = self.written - (points - self.points)
-        if not busy and dead >= _LEAST_DEAD and 4 * dead >= points:
+        if not busy and dead >= least_dead and 4 * dead >= points:
             return True
         return self.written >= (_LEAST_FRESH_BUSY if busy else _LEAST_FRESH) and 2 * self.written >= points
 

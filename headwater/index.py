@@ -610,4 +610,10 @@ def open_index(
         return EdgeIndex(layout.index, layout.manifest)
     from headwater.index_process import ProcessIndex
 
-    return ProcessIndex(layout.index, layout.manifest, on_damage=on_damage, min_free_bytes=settings.min_free_bytes)
+    return ProcessIndex(
+        layout.index,
+        layout.manifest,
+        on_damage=on_damage,
+        min_free_bytes=settings.min_free_bytes,
+        least_dead=settings.compaction_points,
+    )

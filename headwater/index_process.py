@@ -67,14 +67,22 @@ class ProcessIndex:
     """A ``VectorIndex`` on one directory. It may be used while no other process writes there."""
 
     def __init__(
-        self, directory: Path, manifest: Path, *, on_damage: Callable[[str], object], min_free_bytes: int = 0
+        self,
+        directory: Path,
+        manifest: Path,
+        *,
+        on_damage: Callable[[str], object],
+        min_free_bytes: int = 0,
+        least_dead: int = 1000,
     ) -> None:
         """``on_damage`` is told, with a sentence, when the engine died or finds its files damaged: this object is of no
-        use then."""
+        use then. A compaction leaves ``min_free_bytes`` of the disk free, and happens by itself once ``least_dead``
+        points are dead."""
         self._directory = directory
         self._manifest_path = manifest
         self._on_damage = on_damage
         self._min_free_bytes = min_free_bytes
+        self._least_dead = least_dead
         self._engine: EngineProcess | None = None
         self._turns = Turns()
         self._writes_gate = Gate()
@@ -274,7 +282,9 @@ class ProcessIndex:
         if now < upkeep.paused_until or upkeep.looked_at == (written, busy):
             return
         upkeep.looked_at = written, busy
-        if upkeep.wear.plus(written - upkeep.counted).is_due(self._ask("points_count"), busy=busy):
+        if upkeep.wear.plus(written - upkeep.counted).is_due(
+            self._ask("points_count"), busy=busy, least_dead=self._least_dead
+        ):
             self.compact(stop)
             upkeep.note_compaction(self._wear_now(upkeep.wear.index_id), written, now, time.monotonic())
 

@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     sandbox_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
     #: writing stops when the state directory's file system has less free space than this
     min_free_bytes: int = Field(default=128 * 1024**2, ge=0)
+    #: the embedded index is compacted when so many of its points, and a quarter of all, are dead
+    compaction_points: int = Field(default=1000, ge=1)
 
     #: address of the query API; port 0 takes any free one
     host: str = "127.0.0.1"

@@ -15,7 +15,7 @@ from pathlib import Path
 from checker import copy_sparsely
 from mounts import copy_image, filled, make_image, mount_image, remount, tmpfs, unmount_below
 from registry import Run, fault
-from session import Profile, Session
+from session import COMPACTING, Profile, Session
 
 #: of the tmpfs that fill up: the shard's files, and the free space that is asked for before a write
 _TMPFS_MB = 700
@@ -36,7 +36,7 @@ def _on_tmpfs(session: Session) -> None:
     tmpfs(session.state, _TMPFS_MB)
 
 
-_IMAGE = Profile("state on an image", prepare=_on_image, clean=_unmount)
+_IMAGE = Profile("state on an image", prepare=_on_image, clean=_unmount, environment=COMPACTING.environment)
 _FULL = Profile("state on a tmpfs", prepare=_on_tmpfs, clean=_unmount)
 #: its parts are moved to file systems of their own by the fault
 _PARTS = Profile("parts on a tmpfs", clean=_unmount)
@@ -147,7 +147,7 @@ def _move_to_tmpfs(run: Run, directory: Path) -> None:
 
 def _input_output_errors(run: Run, part: str, calls: str) -> None:
     """Some of a process's writes and syncs fail for a while."""
-    [pid] = run.session.pids(part)
+    pid = run.session.pids(part)[0]
     inject = f"inject={calls}:error=EIO:when={run.random.randint(1, 3)}+{run.random.randint(1, 4)}"
     strace = subprocess.Popen(
         ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={calls}", "-e", inject]
@@ -165,6 +165,11 @@ def _input_output_errors(run: Run, part: str, calls: str) -> None:
 @fault("index", "EIO in the worker", runs=4)
 def _worker_errors(run: Run) -> None:
     _input_output_errors(run, "headwater work", "fsync,fdatasync,msync,pwrite64")
+
+
+@fault("index", "EIO in the engine", runs=4)
+def _engine_errors(run: Run) -> None:
+    _input_output_errors(run, "headwater.engine", "fsync,fdatasync,msync,pwrite64")
 
 
 @fault("index", "EIO in the producer", runs=4)

@@ -10,13 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from registry import Run, fault
-from session import LEASE_S, Session
+from session import COMPACTING, LEASE_S, Session
 
 from headwater.failpoints import NAMES
 
-_PARTS = {"worker": "headwater work", "producer": "headwater watch", "broker": "valkey-server"}
+_PARTS = {
+    "worker": "headwater work",
+    "engine": "headwater.engine",
+    "producer": "headwater watch",
+    "broker": "valkey-server",
+}
 #: a failpoint that edits do not reach in this time is a fault of the harness
 _REACH_S = 40.0
+#: a compaction that must first become worth it
+_REACH_COMPACTION_S = 120.0
 
 
 def _signal(pids: list[int], number: int) -> int:
@@ -36,7 +43,7 @@ def _kill_part(part: str) -> Callable[[Run], None]:
     return inject
 
 
-for _part in _PARTS:
+for _part in ("worker", "producer", "broker"):
     fault("processes", f"kill -9 {_part}", runs=14)(_kill_part(_part))
 
 
@@ -74,7 +81,7 @@ def reach(run: Run, name: str, action: str, nth: int = 1) -> None:
     """Arm a failpoint and edit until it fires. A step that only long documents take gets one every second."""
     session = run.session
     token = session.arm(name, action, nth)
-    deadline = time.monotonic() + _REACH_S
+    deadline = time.monotonic() + (_REACH_COMPACTION_S if name.startswith("index:") else _REACH_S)
     long_at = time.monotonic()
     while token.exists():
         if name == "worker:staged" and time.monotonic() >= long_at:
@@ -82,7 +89,7 @@ def reach(run: Run, name: str, action: str, nth: int = 1) -> None:
             long_at = time.monotonic() + 2.0
         if time.monotonic() > deadline:
             token.unlink(missing_ok=True)
-            raise AssertionError(f"{name} was not reached in {_REACH_S:.0f} s")
+            raise AssertionError(f"{name} was not reached")
         time.sleep(0.02)
 
 
@@ -94,7 +101,31 @@ def _kill_at(name: str) -> Callable[[Run], None]:
 
 
 for _name in NAMES:
-    fault("processes", f"kill -9 at {_name}", runs=5)(_kill_at(_name))
+    if not _name.startswith("index:"):
+        fault("processes", f"kill -9 at {_name}", runs=5)(_kill_at(_name))
+
+
+# -- at each step of a compaction ---------------------------------------------------------------------------------
+
+
+def _kill_in_compaction(name: str) -> Callable[[Run], None]:
+    def inject(run: Run) -> None:
+        reach(run, name, "kill")
+
+    return inject
+
+
+for _name in NAMES:
+    if _name.startswith("index:"):
+        fault("processes", f"kill -9 at {_name}", runs=5, profile=COMPACTING)(_kill_in_compaction(_name))
+
+
+@fault("processes", "kill -9 engine", runs=7, profile=COMPACTING)
+def _kill_engine(run: Run) -> None:
+    """Any of them: that which serves, that which compacts, or that which is to take over."""
+    time.sleep(run.random.uniform(0.0, 3.0))
+    pids = run.session.pids("headwater.engine")
+    assert _signal([run.random.choice(pids)], signal.SIGKILL), "no engine to kill"
 
 
 # -- held still ---------------------------------------------------------------------------------------------------
@@ -144,7 +175,11 @@ for _name in ("worker:embedded", "worker:upserted", "producer:published"):
 @fault("processes", "an error at a step", runs=9)
 def _error_at(run: Run) -> None:
     """An error that no step foresees: the process may end by it, and the index is right all the same."""
-    reach(run, run.random.choice([name for name in NAMES if name != "worker:staged"]), "error")
+    reach(
+        run,
+        run.random.choice([name for name in NAMES if name != "worker:staged" and not name.startswith("index:")]),
+        "error",
+    )
 
 
 # -- ended in order -----------------------------------------------------------------------------------------------

@@ -55,6 +55,8 @@ class Profile:
 
 
 PLAIN = Profile("plain")
+#: the index is compacted every few seconds
+COMPACTING = Profile("compacting", environment=lambda session: {"HEADWATER_COMPACTION_POINTS": "20"})
 
 
 @dataclass

@@ -5,6 +5,8 @@ The faults of a soak happen to other services meanwhile, since what is killed ca
 
 from __future__ import annotations
 
+import contextlib
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -15,12 +17,16 @@ from session import Session
 __all__ = ["Steady"]
 
 _PARTS = {"worker": "headwater work", "producer": "headwater watch"}
+#: what else is counted as the worker's memory; a compaction replaces it
+_ENGINE = "headwater.engine"
 #: share by which the memory may grow between the mark and the end
 _GROWTH = 0.10
 #: minutes after which the memory counts as that of a service at work
 _MARK_MINUTES = 10.0
 _RATE = 5.0
-_EVERY_S = 60.0
+_EVERY_S = 20.0
+#: a sample may fall into a compaction, so the median of as many is compared
+_MEDIAN_OF = 9
 
 
 def _memory_kb(pid: int) -> int:
@@ -50,7 +56,11 @@ class Steady(threading.Thread):
             self._sample(time.monotonic() - started)
 
     def _sample(self, at_s: float) -> None:
-        self._samples.append((at_s, {name: _memory_kb(pids[0]) for name, pids in self._pids.items()}))
+        memory = {name: _memory_kb(pids[0]) for name, pids in self._pids.items()}
+        for pid in self._session.pids(_ENGINE):
+            with contextlib.suppress(OSError, ValueError):  # it has just ended
+                memory["worker"] += _memory_kb(pid)
+        self._samples.append((at_s, memory))
 
     def line(self) -> dict[str, Any]:
         self._ending.set()
@@ -74,9 +84,10 @@ class Steady(threading.Thread):
         marked = [kb for at, kb in self._samples if at >= self._mark_s - 1]
         if len(marked) < 2:
             return ["the soak was too short to compare two samples of memory"]
-        first, last = marked[0], marked[-1]
-        return [
-            f"the {name} went from {first[name]} kB to {last[name]} kB"
-            for name in first
-            if last[name] > first[name] * (1 + _GROWTH)
-        ]
+        grown = []
+        for name in _PARTS:
+            first = statistics.median(kb[name] for kb in marked[:_MEDIAN_OF])
+            last = statistics.median(kb[name] for kb in marked[-_MEDIAN_OF:])
+            if last > first * (1 + _GROWTH):
+                grown.append(f"the {name} went from {first:.0f} kB to {last:.0f} kB")
+        return grown

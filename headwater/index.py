@@ -11,6 +11,7 @@ import math
 import re
 import uuid
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -128,10 +129,11 @@ class DocumentWrite:
 @dataclass(frozen=True, slots=True)
 class DocumentState:
     """What the index holds of one document. ``seq`` and ``content_hash`` are those of its record, if it has one;
-    ``highest_seq`` is over all its points."""
+    ``highest_seq`` and ``lowest_seq`` are over all its points."""
 
     seq: int
     highest_seq: int
+    lowest_seq: int
     content_hash: str | None
     chunks: int
     partial: str | None
@@ -254,6 +256,10 @@ class VectorIndex(Protocol):
         """What is held of a document; None if nothing is."""
         ...
 
+    def document_states(self, document_ids: Sequence[str]) -> dict[str, DocumentState]:
+        """``document_state`` of many in one question; those of which nothing is held are left out."""
+        ...
+
     def record(self, document_id: str) -> Mapping[str, Any] | None:
         """The payload of a document's record; None if there is none."""
         ...
@@ -272,6 +278,11 @@ class VectorIndex(Protocol):
         lower seq. Points with a higher seq stay as they are. Not durable until ``flush``. Raises ValueError before
         any write if a vector is not finite, not of unit length or of wrong dimension, and IndexUnavailable if the
         engine took the write and does not have it."""
+        ...
+
+    def apply_all(self, documents: Sequence[DocumentWrite]) -> None:
+        """``apply`` to each of some documents, all different, in as few writes as the engine takes. Raises as it does;
+        IndexUnavailable may leave some applied."""
         ...
 
     def delete(self, document_id: str, seq: int) -> None:
@@ -340,8 +351,9 @@ class QdrantIndex(ABC):
     dimension: int = 0
 
     @abstractmethod
-    def _upsert(self, points: Sequence[Point], seq: int) -> None:
-        """Write points of this seq; one that exists with a higher seq is left alone.
+    def _upsert(self, points: Sequence[Point], fences: Mapping[str, int]) -> None:
+        """Write points of documents, each with the seq that ``fences`` has for its document; one that exists with a
+        higher seq is left alone.
 
         One with the same seq is written again: after a crash the engine replays this write over whatever parts of it
         had reached the disk, and a fence that these parts satisfy would leave the rest as it was (a payload of the
@@ -368,23 +380,34 @@ class QdrantIndex(ABC):
     def stage(self, document: DocumentWrite) -> None:
         _check_vectors(document, self.dimension)
         for batch in _batches(list(_chunk_points(document)), BATCH_POINTS):
-            self._upsert(batch, document.seq)
+            self._upsert(batch, {document.document_id: document.seq})
 
     def apply(self, document: DocumentWrite) -> None:
-        _check_vectors(document, self.dimension)
-        held = self._write(document)
-        reach("worker:upserted")
-        if not _holds(held, document):
-            held = self._write(document)  # a sweep may have come between; an engine that is damaged does it again
-        if held is None or not _holds(held, document):
-            raise self._distrust("it does not have what was written to it")
-        # a newer version may have come first: then what this write added beside it goes as well
-        self.delete(document.document_id, max(document.seq, held.highest_seq))
+        self.apply_all([document])
 
-    def _write(self, document: DocumentWrite) -> DocumentState | None:
-        for batch in _batches(list(document_points(document)), BATCH_POINTS):
-            self._upsert(batch, document.seq)
-        return self.document_state(document.document_id)
+    def apply_all(self, documents: Sequence[DocumentWrite]) -> None:
+        for document in documents:
+            _check_vectors(document, self.dimension)
+        held = self._write(documents)
+        reach("worker:upserted")
+        if again := [document for document in documents if not _holds(held.get(document.document_id), document)]:
+            held |= self._write(again)  # a sweep may have come between; an engine that is damaged does it again
+        if not all(_holds(held.get(document.document_id), document) for document in again):
+            raise self._distrust("it does not have what was written to it")
+        for document in documents:
+            state = held[document.document_id]
+            # a newer version may have come first: then what this write added beside it goes as well
+            if state.lowest_seq < state.highest_seq:
+                self.delete(document.document_id, state.highest_seq)
+
+    def _write(self, documents: Sequence[DocumentWrite]) -> dict[str, DocumentState]:
+        """Write all points, and tell what is held then."""
+        fences = {document.document_id: document.seq for document in documents}
+        points = [point for document in documents for point in document_points(document)]
+        for batch in _batches(points, BATCH_POINTS):
+            named = {str(point.payload["document_id"]) for point in batch}
+            self._upsert(batch, {document_id: fences[document_id] for document_id in named})
+        return self.document_states(list(fences))
 
     def delete(self, document_id: str, seq: int) -> None:
         self._delete((Condition("document_id", any_of=(document_id,)), Condition("seq", lt=seq)))
@@ -404,10 +427,16 @@ class QdrantIndex(ABC):
         self._delete((_NO_SEQ,))
 
     def document_state(self, document_id: str) -> DocumentState | None:
-        of_document = (Condition("document_id", any_of=(document_id,)),)
-        fields = ("seq", "content_hash", "chunks", "partial", "chunk")
-        payloads = [point.payload for point in self._scroll(of_document, fields, with_vectors=False)]
-        return _state(payloads) if payloads else None
+        return self.document_states([document_id]).get(document_id)
+
+    def document_states(self, document_ids: Sequence[str]) -> dict[str, DocumentState]:
+        fields = ("document_id", "seq", "content_hash", "chunks", "partial", "chunk")
+        payloads: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for batch in _batches(document_ids, BATCH_POINTS):
+            of_documents = (Condition("document_id", any_of=tuple(batch)),)
+            for point in self._scroll(of_documents, fields, with_vectors=False):
+                payloads[point.payload["document_id"]].append(point.payload)
+        return {document_id: _state(found) for document_id, found in payloads.items()}
 
     def record(self, document_id: str) -> Mapping[str, Any] | None:
         of_document = (Condition("document_id", any_of=(document_id,)),)
@@ -560,16 +589,24 @@ def _record_point(document: DocumentWrite) -> Point:
 
 def _state(payloads: Sequence[Mapping[str, Any]]) -> DocumentState:
     record = next((payload for payload in payloads if payload.get("chunks") is not None), None)
-    highest = max(int(payload["seq"]) for payload in payloads)
+    seqs = [int(payload["seq"]) for payload in payloads]
+    highest = max(seqs)
     return DocumentState(
         seq=0 if record is None else int(record["seq"]),
         highest_seq=highest,
+        lowest_seq=min(seqs),
         content_hash=None if record is None else record["content_hash"],
         chunks=0 if record is None else int(record["chunks"]),
         partial=None if record is None else record.get("partial"),
         newest_hashes=frozenset(p["content_hash"] for p in payloads if int(p["seq"]) == highest),
-        newest_points=sum(int(p["seq"]) == highest for p in payloads),
+        newest_points=seqs.count(highest),
     )
+
+
+def fence_conditions(fences: Mapping[str, int]) -> Iterator[tuple[Condition, ...]]:
+    """What a point that exists must meet to be written over, one of these: its seq is not above its document's."""
+    for document_id, seq in fences.items():
+        yield Condition("document_id", any_of=(document_id,)), Condition("seq", lte=seq)
 
 
 def _holds(held: DocumentState | None, document: DocumentWrite) -> bool:

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from headwater.index import (
     ScoredChunk,
     SearchQuery,
     Sparse,
+    fence_conditions,
 )
 from headwater.state import check_free_space, write_atomically
 
@@ -215,8 +216,8 @@ class EdgeIndex(QdrantIndex):
 
     # -- write -----------------------------------------------------------------------------------------------
 
-    def _upsert(self, points: Sequence[Point], seq: int) -> None:
-        condition = _filter((Condition("seq", lte=seq),))
+    def _upsert(self, points: Sequence[Point], fences: Mapping[str, int]) -> None:
+        condition = edge.Filter(should=[_filter(fence) for fence in fence_conditions(fences)])
         self._update(edge.UpdateOperation.upsert_points([_to_edge(p) for p in points], condition=condition))
 
     def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:

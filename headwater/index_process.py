@@ -137,16 +137,20 @@ class ProcessIndex:
     # -- write -----------------------------------------------------------------------------------------------
 
     def stage(self, document: DocumentWrite) -> None:
-        self._change(document.document_id, len(document.chunks), "stage", document)
+        self._change([document.document_id], len(document.chunks), "stage", document)
 
     def apply(self, document: DocumentWrite) -> None:
-        self._change(document.document_id, len(document.chunks) + 1, "apply", document)
+        self.apply_all([document])
+
+    def apply_all(self, documents: Sequence[DocumentWrite]) -> None:
+        points = sum(len(document.chunks) + 1 for document in documents)
+        self._change([document.document_id for document in documents], points, "apply_all", documents)
 
     def delete(self, document_id: str, seq: int) -> None:
-        self._change(document_id, 1, "delete", document_id, seq)
+        self._change([document_id], 1, "delete", document_id, seq)
 
     def remove(self, document_id: str, seq: int) -> DocumentState | None:
-        left: DocumentState | None = self._change(document_id, 1, "remove", document_id, seq)
+        left: DocumentState | None = self._change([document_id], 1, "remove", document_id, seq)
         return left
 
     def sweep(self, seqs: Sequence[int]) -> None:
@@ -158,15 +162,15 @@ class ProcessIndex:
     def discard(self, points: Sequence[SeenPoint]) -> None:
         self._call("discard", tuple(points))
 
-    def _change(self, document_id: str, points: int, method: str, *arguments: Any) -> Any:
-        """A write to one document."""
+    def _change(self, document_ids: Sequence[str], points: int, method: str, *arguments: Any) -> Any:
+        """A write to these documents."""
         with self._writes_gate.passed():
             try:
                 return self._ask(method, *arguments)
             finally:
                 self._wrote(points)
                 if self._journal is not None:
-                    self._journal.note_documents([document_id])
+                    self._journal.note_documents(document_ids)
 
     def _call(self, method: str, *arguments: Any) -> None:
         """A write that names no document."""
@@ -200,6 +204,10 @@ class ProcessIndex:
     def document_state(self, document_id: str) -> DocumentState | None:
         state: DocumentState | None = self._ask("document_state", document_id)
         return state
+
+    def document_states(self, document_ids: Sequence[str]) -> dict[str, DocumentState]:
+        states: dict[str, DocumentState] = self._ask("document_states", tuple(document_ids))
+        return states
 
     def record(self, document_id: str) -> Mapping[str, Any] | None:
         payload: Mapping[str, Any] | None = self._ask("record", document_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import httpx
@@ -27,6 +27,7 @@ from headwater.index import (
     ScoredChunk,
     SearchQuery,
     Sparse,
+    fence_conditions,
 )
 
 __all__ = ["ServerIndex"]
@@ -124,8 +125,8 @@ class ServerIndex(QdrantIndex):
 
     # -- write -----------------------------------------------------------------------------------------------
 
-    def _upsert(self, points: Sequence[Point], seq: int) -> None:
-        condition = _filter((Condition("seq", lte=seq),))
+    def _upsert(self, points: Sequence[Point], fences: Mapping[str, int]) -> None:
+        condition = m.Filter(should=[_filter(fence) for fence in fence_conditions(fences)])
         for batch in _by_bytes(points):
             with self._answers():
                 self._client.upsert(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -120,10 +121,12 @@ class Pipeline:
     def _index_and_delete(self, hint: Hint) -> tuple[list[Outcome], int]:
         outcomes: list[Outcome] = []
         reads: list[_Read] = []
-        for item in hint.items:
-            if item.operation != "delete":
-                result = self._guarded(item, self._read)
-                (reads if isinstance(result, _Read) else outcomes).append(result)  # type: ignore[arg-type]  # by class
+        to_read = [item for item in hint.items if item.operation != "delete"]
+        states = self._index.document_states([document_id(item.path) for item in to_read]) if to_read else {}
+        for item in to_read:
+            held = states.get(document_id(item.path))
+            result = self._guarded(item, partial(self._read, held=held))
+            (reads if isinstance(result, _Read) else outcomes).append(result)  # type: ignore[arg-type]  # by class
         written, reused = self._write(reads, hint.lane)
         outcomes += written
         outcomes += [self._delete(item) for item in hint.items if item.operation == "delete"]
@@ -158,11 +161,10 @@ class Pipeline:
         except (SourceUnreadable, ExtractionFailed) as failure:
             return self._failed(item, str(failure))
 
-    def _read(self, item: Item) -> _Read | Outcome:
+    def _read(self, item: Item, held: DocumentState | None) -> _Read | Outcome:
         source = read_source(self._root, item.path, self._max_file_bytes)
         digest = content_hash(source.data)
         reach("worker:read")
-        held = self._index.document_state(document_id(item.path))
         if held is not None and held.highest_seq >= item.seq and (done := _already(item, source, digest, held)):
             if held.seq == item.seq:  # the write may have ended before its delete
                 self._index.delete(document_id(item.path), item.seq)
@@ -219,7 +221,8 @@ class Pipeline:
         try:
             fresh = self._fill_in(group, vectors, lane)
             reach("worker:embedded")
-            return [self._write_one(read, vectors) for read in group], fresh
+            self._index.apply_all([self._document(read, read.extraction.chunks, vectors) for read in group])
+            return [_indexed(read) for read in group], fresh
         except (IndexUnavailable, DiskFull):
             raise
         except ModelStalled as stalled:
@@ -256,11 +259,6 @@ class Pipeline:
                 self._index.stage(self._document(group[0], part, vectors))
                 reach("worker:staged")
         return fresh
-
-    def _write_one(self, read: _Read, vectors: dict[str, Vector]) -> Outcome:
-        self._index.apply(self._document(read, read.extraction.chunks, vectors))
-        chunks, partial = len(read.extraction.chunks), read.extraction.partial
-        return _outcome(read.item, read.source, read.content_hash, chunks, partial)
 
     def _document(self, read: _Read, chunks: Sequence[Chunk], vectors: dict[str, Vector]) -> DocumentWrite:
         modified = read.source.fingerprint.mtime_ns
@@ -305,6 +303,11 @@ def _already(item: Item, source: Source, digest: str, held: DocumentState) -> Ou
     if held.seq == item.seq:
         return _outcome(item, source, digest, held.chunks, held.partial)
     return None
+
+
+def _indexed(read: _Read) -> Outcome:
+    chunks, partial = len(read.extraction.chunks), read.extraction.partial
+    return _outcome(read.item, read.source, read.content_hash, chunks, partial)
 
 
 def _outcome(item: Item, source: Source, digest: str, chunks: int, partial: str | None) -> Outcome:

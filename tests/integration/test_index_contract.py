@@ -46,11 +46,12 @@ class Backend(Protocol):
 
 def plant(index: VectorIndex, points: Sequence[Point], seq: int) -> None:
     """Write points as they are, past all checks."""
+    fences = {str(point.payload["document_id"]): seq for point in points}
     if isinstance(index, ProcessIndex):
-        index._ask("_upsert", points, seq)
+        index._ask("_upsert", points, fences)
     else:
         assert isinstance(index, QdrantIndex)
-        index._upsert(points, seq)
+        index._upsert(points, fences)
 
 
 @pytest.fixture
@@ -167,6 +168,40 @@ def test_a_document_without_chunks_has_a_record_alone(index: VectorIndex) -> Non
     state = index.document_state(document_id(b"a"))
     assert state is not None
     assert (state.seq, state.chunks) == (3, 0)
+
+
+def test_documents_that_are_applied_together_are_fenced_one_by_one(index: VectorIndex) -> None:
+    # Given an older version of one document, a newer one of another, and the same one of a third
+    index.apply(version("old", 1, ["was one", "was two", "was three"]))
+    index.apply(version("new", 9, ["newer"]))
+    index.apply(version("same", 5, ["as it is"]))
+    # When versions of all three and of an unknown one are applied together
+    index.apply_all(
+        [
+            version("old", 5, ["is one"]),
+            version("new", 5, ["older", "older too"]),
+            version("same", 5, ["as it is"]),
+            version("unknown", 5, [f"line {number}" for number in range(600)]),
+        ]
+    )
+    # Then each stands as if it had come alone
+    assert texts_of(index, "old") == {0: "is one"}
+    assert texts_of(index, "new") == {0: "newer"}
+    assert texts_of(index, "same") == {0: "as it is"}
+    assert len(texts_of(index, "unknown")) == 600
+    assert index.census() == {9: 2, 5: 2 + 2 + 601}
+    states = index.document_states([document_id(name.encode()) for name in ("old", "new", "absent")])
+    assert {key: (state.seq, state.chunks) for key, state in states.items()} == {
+        document_id(b"old"): (5, 1),
+        document_id(b"new"): (9, 1),
+    }
+
+
+def test_one_unusable_vector_refuses_all_that_would_be_applied_with_it(index: VectorIndex) -> None:
+    bad = replace(version("bad", 1, ["one"]), dense=np.zeros((1, DIMENSION), np.float32))
+    with pytest.raises(ValueError, match="unit length"):
+        index.apply_all([version("good", 1, ["one"]), bad])
+    assert index.count() == IndexCounts(0, 0)
 
 
 def test_counts_and_paths_follow_the_writes(index: VectorIndex) -> None:

@@ -264,6 +264,11 @@ class ProcessIndex:
         self._on_damage(sentence)
         raise IndexUnavailable(sentence)
 
+    @property
+    def engine_pid(self) -> int | None:
+        """The process that has the shard; None if it is closed."""
+        return None if self._engine is None else self._engine.pid
+
     # -- upkeep ----------------------------------------------------------------------------------------------
 
     def _look_after(self, index_id: str, stop: threading.Event) -> None:

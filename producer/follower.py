@@ -73,6 +73,7 @@ class Follower:
     def scan(self, reason: str) -> None:
         """Compare the whole folder with the ledger. A folder that cannot be read deletes nothing."""
         log.info("scan: %s", reason)
+        started = time.monotonic()
         self._rescan_at = time.monotonic() + self._rescan_s
         before = self._identity()
         try:
@@ -90,6 +91,7 @@ class Follower:
         self._want(changes.without_deletions() if held else changes, seen, found_by="scan")
         self._conclude(held, len(changes.deleted), before)
         self._check_watches()
+        log.info("scanned %d files in %.3f s, %d changes", len(seen), time.monotonic() - started, len(changes))
 
     def _away(self, reason: str) -> None:
         self._note("folder", reason)

@@ -1,0 +1,73 @@
+"""Many small files with an embedding that costs nothing; then a restart on them, and a restart with one changed."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.service import Running, make_free_model
+
+_WORDS = ("river", "spring", "stone", "valley", "meadow", "harbour", "lantern", "copper", "violet", "thunder")
+
+
+def run(work: Path, documents: int) -> dict[str, Any]:
+    """Documents per second from the loaded model to "in step", then what a restart does with all of them there."""
+    folder, state = work / "folder", work / "state"
+    write_paragraphs(folder, documents)
+    model = str(make_free_model(work))
+    results: dict[str, Any] = {"documents": documents}
+    with Running(folder, state, HEADWATER_MODEL=model) as service:
+        ready = service.wait_ready()
+        seconds = service.wait_in_step(documents) - ready
+        results["ingest"] = {"seconds": seconds, "documents_per_s": documents / seconds}
+        results["producer_mb"] = service.memory_mb("headwater watch")
+        embedded = service.status()["embedded_texts_total"]
+    results["nothing changed"] = _restart(folder, state, model, embedded)
+    path = folder / "d000" / "f0000.md"
+    path.write_text(path.read_text() + "\nOne more paragraph.\n")
+    results["one changed"] = _restart(folder, state, model, embedded)
+    _show(results)
+    return results
+
+
+def write_paragraphs(folder: Path, documents: int) -> None:
+    """Files of one paragraph of 60 words each, a hundred in a directory."""
+    chance = random.Random(1)
+    for number in range(documents):
+        path = folder / f"d{number // 100:03}" / f"f{number:04}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"Note {number}. " + " ".join(chance.choices(_WORDS, k=60)) + ".\n")
+
+
+def _restart(folder: Path, state: Path, model: str, embedded: int) -> dict[str, Any]:
+    time.sleep(0.1)
+    with Running(folder, state, HEADWATER_MODEL=model) as service:
+        ready = service.wait_ready()
+        in_step = service.wait_in_step()
+        files, seconds, changes = service.last_scan()
+        return {
+            "files": files,
+            "scan_s": seconds,
+            "changes": changes,
+            "in_step_after_ready_s": max(0.0, in_step - ready),
+            "whole_s": in_step - service.started,
+            "embedded": service.status()["embedded_texts_total"] - embedded,
+        }
+
+
+def _show(results: dict[str, Any]) -> None:
+    table = Table(title=f"{results['documents']} files of one paragraph, embedding of no cost")
+    for column in ("row", "figure"):
+        table.add_column(column, justify="left" if column == "row" else "right")
+    table.add_row("ingest", f"{results['ingest']['documents_per_s']:.0f} documents/s")
+    table.add_row("memory of the producer", f"{results['producer_mb']:.0f} MB")
+    for name in ("nothing changed", "one changed"):
+        row = results[name]
+        text = f"scan {row['scan_s']:.3f} s, {row['changes']} changes, {row['embedded']} texts embedded"
+        table.add_row(f"restart, {name}", text)
+    Console().print(table)

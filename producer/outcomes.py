@@ -81,15 +81,14 @@ class Reader(threading.Thread):
             try:
                 if failures:
                     self._check_stream()
+                    self._deliver(BrokerBack())  # before the wait for events: what is rung meanwhile is not lost
+                    failures = 0
                 batch = self._read()
             except (redis.RedisError, OSError) as error:
                 log.info("the broker does not answer: %s", error)
                 time.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
                 failures += 1
                 continue
-            if failures:
-                self._deliver(BrokerBack())
-                failures = 0
             if batch.events:
                 self._deliver(batch)
 

@@ -118,7 +118,7 @@ def optimize(directory: Path, manifest: Path, stop: threading.Event) -> bool | N
 
 
 def _command(task: str, directory: Path, manifest: Path) -> list[str]:
-    return [sys.executable, "-m", __name__, task, os.fspath(directory), os.fspath(manifest)]
+    return [sys.executable, "-P", "-m", "headwater.engine", task, os.fspath(directory), os.fspath(manifest)]
 
 
 # -- in the child -------------------------------------------------------------------------------------------

@@ -336,6 +336,10 @@ class VectorIndex(Protocol):
         """Returns when everything written before the call is durable."""
         ...
 
+    def checkpoint(self) -> None:
+        """Flush, and bring all files up to date: nothing is left that only a log has, or that is done later."""
+        ...
+
     def count(self) -> IndexCounts:
         """Exact counts."""
         ...
@@ -425,6 +429,12 @@ class QdrantIndex(ABC):
 
     def sweep_unversioned(self) -> None:
         self._delete((_NO_SEQ,))
+
+    def checkpoint(self) -> None:
+        self.flush()
+
+    @abstractmethod
+    def flush(self) -> None: ...
 
     def document_state(self, document_id: str) -> DocumentState | None:
         return self.document_states([document_id]).get(document_id)

@@ -50,9 +50,9 @@ Vector = NDArray[np.float32]
 #: seconds between two looks at what the index needs
 _TICK_S = 1.0
 #: written points after which the engine flushes all its files, so that its log stays short
-_FLUSH_POINTS = 4_000
+_CHECKPOINT_POINTS = 4_000
 #: seconds after which it does so in any case
-_FLUSH_S = 30.0
+_CHECKPOINT_S = 30.0
 #: points a second from which on the processors are needed for the writing
 _BUSY_POINTS_S = 20.0
 #: changes that are few enough to hold the writes for them
@@ -91,6 +91,8 @@ class ProcessIndex:
         self._paths: tuple[int, list[str]] | None = None
         self._calls_that_write = 0
         self._written = 0
+        self._checkpointed = 0
+        self._checkpointed_at = time.monotonic()
         self._compacting = threading.Lock()
         self._stop = threading.Event()
         self._keeper: tuple[str, threading.Thread] | None = None
@@ -199,6 +201,11 @@ class ProcessIndex:
             except OSError as error:
                 raise IndexUnavailable(f"the embedded index could not flush: {error}") from error
 
+    def checkpoint(self) -> None:
+        written = self._written
+        self._ask("flush")
+        self._checkpointed, self._checkpointed_at = written, time.monotonic()
+
     # -- read ------------------------------------------------------------------------------------------------
 
     def document_state(self, document_id: str) -> DocumentState | None:
@@ -287,10 +294,9 @@ class ProcessIndex:
 
     def _look_once(self, upkeep: _Upkeep, stop: threading.Event) -> None:
         now, written = time.monotonic(), self._written
-        if upkeep.is_flush_due(written, now):
-            self._ask("flush")
+        if upkeep.is_checkpoint_due(written, written - self._checkpointed, now - self._checkpointed_at):
+            self.checkpoint()
             upkeep.wear.plus(written - upkeep.counted).write(self._wear_path)
-            upkeep.note_flush(written, now)
         busy = upkeep.is_busy(written, now)
         if now < upkeep.paused_until or upkeep.looked_at == (written, busy):
             return
@@ -384,19 +390,13 @@ class _Upkeep:
         self.counted = 0
         self.looked_at = -1, False
         self.paused_until = 0.0
-        self._flushed = 0
-        self._flushed_at = time.monotonic()
         self._seen = 0
         self._seen_at = time.monotonic()
 
-    def is_flush_due(self, written: int, now: float) -> bool:
-        """Whether the engine is to flush: it is idle, or its log of writes gets long."""
-        unflushed = written - self._flushed
+    def is_checkpoint_due(self, written: int, only_logged: int, seconds: float) -> bool:
+        """Whether the engine is to flush its files: it is idle, or its log of writes gets long."""
         idle = written == self._seen
-        return unflushed >= _FLUSH_POINTS or (unflushed > 0 and (idle or now - self._flushed_at >= _FLUSH_S))
-
-    def note_flush(self, written: int, now: float) -> None:
-        self._flushed, self._flushed_at = written, now
+        return only_logged >= _CHECKPOINT_POINTS or (only_logged > 0 and (idle or seconds >= _CHECKPOINT_S))
 
     def is_busy(self, written: int, now: float) -> bool:
         """Whether much was written since the last look."""

@@ -33,7 +33,7 @@ def serve_index(
     ready.set_result(engine)
     token = layout.read_token()
     hosts = settings.allowed_hosts
-    server.start(make_api(ready, status=status, flush=index.flush, token=token, allowed_hosts=hosts, index=index))
+    server.start(make_api(ready, status=status, flush=index.checkpoint, token=token, allowed_hosts=hosts, index=index))
     Service(server.url, os.getpid()).write(layout)
     on_url(server.url)
     try:

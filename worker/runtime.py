@@ -148,7 +148,7 @@ class Runtime:
             make_api(
                 self._engine,
                 status=self._status,
-                flush=index.flush,
+                flush=index.checkpoint,
                 token=layout.read_token(),
                 allowed_hosts=self._settings.allowed_hosts,
                 index=index,

@@ -10,10 +10,12 @@ import hashlib
 import json
 import math
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +92,14 @@ def _facts(path: str, points: list[Point], rows: dict[str, str]) -> str:
 
 def copy_sparsely(source: Path, target: Path) -> None:
     """Shards are made of files that are mostly holes: a copy without holes takes a hundred times the space."""
-    subprocess.run(["cp", "-r", "--sparse=always", str(source), str(target)], check=True, capture_output=True)
+    for patience_s in (0.2, 1.0, 3.0, None):
+        done = subprocess.run(["cp", "-r", "--sparse=always", str(source), str(target)], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        shutil.rmtree(target, ignore_errors=True)  # a compaction has just put another shard in its place
+        if patience_s is None:
+            raise OSError(f"{source} could not be copied: {done.stderr[-500:]}")
+        time.sleep(patience_s)
 
 
 def read_points(index: Path) -> list[Point]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ def pids_with(text: str) -> dict[int, str]:
         if state != "Z" and text in command + environment:
             found[int(entry.name)] = command
     return found
+
+
+def _signal(pids: Sequence[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @dataclass
@@ -138,7 +144,8 @@ class Headwater:
 
         copy = self.state.with_name(f"{self.state.name}-copy")
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(self.state / "index", copy)
+        with self._held_still():
+            shutil.copytree(self.state / "index", copy)
         shard = edge.EdgeShard.load(str(copy))
         found: list[dict[str, Any]] = []
         offset = None
@@ -152,6 +159,16 @@ class Headwater:
         shard.close()
         shutil.rmtree(copy)
         return found
+
+    @contextlib.contextmanager
+    def _held_still(self) -> Iterator[None]:
+        """Nobody changes the index meanwhile: a copy is then what a crash would leave."""
+        held = [*self.children("headwater work"), *self.children("headwater.engine")]
+        _signal(held, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(held, signal.SIGCONT)
 
     def logs(self) -> str:
         return "".join(f"\n== {log.name}\n{log.read_text()[-3000:]}" for log in (self.state / "logs").glob("*.log"))

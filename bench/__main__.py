@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import ingest, latency, search, small
+from bench import edits, ingest, latency, search, small
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -27,7 +27,7 @@ def main() -> None:
         parser.error(f"there is no row {', '.join(sorted(unknown))}: rows are {', '.join(_ROWS)}")
     _RESULTS.mkdir(exist_ok=True)
     for name in given.rows or _ROWS:
-        with tempfile.TemporaryDirectory(prefix="headwater-bench-") as work:
+        with tempfile.TemporaryDirectory(prefix="hwbench-") as work:
             results = _ROWS[name](Path(work), given)
         (_RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1))
 
@@ -35,6 +35,7 @@ def main() -> None:
 _ROWS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "ingest": lambda work, given: ingest.run(work, given.rounds),
     "small": lambda work, given: small.run(work, given.documents),
+    "edits": lambda work, given: edits.run(work),
     "latency": lambda work, given: latency.run(work, given.edits),
     "search": lambda work, given: search.run(work, given.points),
 }

@@ -60,7 +60,7 @@ _FEW_CHANGES = 20
 #: a compaction may keep one processor busy for at most this part of the time
 _MOST_COMPACTING = 0.1
 #: seconds without another try after one that failed
-_PAUSE_S = 600.0
+_PAUSE_S = 60.0
 
 
 class ProcessIndex:
@@ -350,8 +350,8 @@ class ProcessIndex:
                 reach("index:caught-up")
                 with self._turns.taken(first=True):
                     swap(self._directory, copy)
-                    engine.call("moved", self._directory)
-                    self._engine, engine = engine, self._engine
+                    self._engine, engine = engine, self._engine  # at once: the old one's directory goes now
+                    self._engine.call("moved", self._directory)
         finally:
             if engine is not None:
                 engine.kill()

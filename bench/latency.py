@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.service import Running, percentile, wait_until
+from bench.service import Running, percentile
 from bench.small import write_paragraphs
 
+_MOST_S = 60.0
 _PARAGRAPH = "The quick brown fox jumps over the lazy dog while the river runs down to the sea under a pale sky. "
 
 
@@ -25,12 +26,12 @@ def run(work: Path, edits: int) -> dict[str, Any]:
     path.write_text("\n\n".join(sections))
     with Running(folder, state) as service:
         service.wait_ready()
-        service.wait_in_step(1)
+        service.wait_all(1)
         idle = [_edit(service, path, sections, number) for number in range(edits)]
         write_paragraphs(folder / "bulk", 4_000)
         time.sleep(1.0)
         busy: list[float] = []
-        while not service.status()["in_step"] and len(busy) < edits:
+        while not service.peek()["in_step"] and len(busy) < edits:
             busy.append(_edit(service, path, sections, edits + len(busy)))
     results = {"file_bytes": path.stat().st_size, "idle_s": idle, "busy_s": busy}
     _show(results)
@@ -46,11 +47,12 @@ def _edit(service: Running, path: Path, sections: list[str], number: int) -> flo
     started = time.perf_counter()
     path.write_text("\n\n".join(changed))
 
-    def found() -> bool:
-        hits = service.ask("/v1/search", {"text": word, "mode": "sparse", "limit": 1})["hits"]
-        return any(word in hit["text"] for hit in hits)
-
-    return wait_until(found, f"{word} is found", 0.002) - started
+    question = {"text": word, "mode": "sparse", "limit": 1}
+    while not any(word in hit["text"] for hit in service.ask("/v1/search", question)["hits"]):
+        if time.perf_counter() - started > _MOST_S:
+            raise SystemExit(f"{word} was not found within {_MOST_S:.0f} s")
+        time.sleep(0.002)
+    return time.perf_counter() - started
 
 
 def _show(results: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from bench.service import percentile
+from bench.service import memory_mb, percentile
 from headwater.document import document_id, text_hash
 from headwater.index import Chunk, Condition, DocumentWrite, SearchQuery, Sparse
 from headwater.index_process import ProcessIndex
@@ -37,10 +37,9 @@ def run(work: Path, sizes: list[int]) -> dict[str, Any]:
         _fill(index, corpus, points // _CHUNKS)
         rows = {"as written": _measure(index, corpus)}
         began = time.perf_counter()
-        stop = threading.Event()
         stalls = _Prober(index, corpus)
         stalls.start()
-        compacted = index.compact(stop)
+        compacted = index.compact()
         stalls.stop()
         rows["compacted"] = _measure(index, corpus)
         results[str(points)] = {
@@ -48,7 +47,7 @@ def run(work: Path, sizes: list[int]) -> dict[str, Any]:
             "compaction_s": time.perf_counter() - began if compacted else None,
             "worst_search_during_compaction_ms": 1000 * max(stalls.seconds),
             "p99_search_during_compaction_ms": 1000 * percentile(stalls.seconds, 0.99),
-            "engine_mb": _memory_mb(index),
+            "engine_mb": memory_mb([pid for pid in [index.engine_pid] if pid]),
         }
         index.close()
     _show(results)
@@ -162,12 +161,6 @@ class _Prober(threading.Thread):
     def stop(self) -> None:
         self._ended.set()
         self.join()
-
-
-def _memory_mb(index: ProcessIndex) -> float:
-    engine = index.engine_pid
-    lines = Path(f"/proc/{engine}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("Pss:"))
 
 
 def _show(results: dict[str, Any]) -> None:

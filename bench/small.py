@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.service import Running, make_free_model
+from bench.service import Running, make_static_model, memory_mb
 
 _WORDS = ("river", "spring", "stone", "valley", "meadow", "harbour", "lantern", "copper", "violet", "thunder")
 
@@ -19,14 +19,14 @@ def run(work: Path, documents: int) -> dict[str, Any]:
     """Documents per second from the loaded model to "in step", then what a restart does with all of them there."""
     folder, state = work / "folder", work / "state"
     write_paragraphs(folder, documents)
-    model = str(make_free_model(work))
+    model = str(make_static_model(work))
     results: dict[str, Any] = {"documents": documents}
     with Running(folder, state, HEADWATER_MODEL=model) as service:
         ready = service.wait_ready()
-        seconds = service.wait_in_step(documents) - ready
+        seconds = service.wait_all(documents) - ready
         results["ingest"] = {"seconds": seconds, "documents_per_s": documents / seconds}
-        results["producer_mb"] = service.memory_mb("headwater watch")
-        embedded = service.status()["embedded_texts_total"]
+        results["producer_mb"] = memory_mb(service.children("headwater watch"))
+        embedded = service.peek()["embedded_texts_total"]
     results["nothing changed"] = _restart(folder, state, model, embedded)
     path = folder / "d000" / "f0000.md"
     path.write_text(path.read_text() + "\nOne more paragraph.\n")
@@ -48,7 +48,7 @@ def _restart(folder: Path, state: Path, model: str, embedded: int) -> dict[str, 
     time.sleep(0.1)
     with Running(folder, state, HEADWATER_MODEL=model) as service:
         ready = service.wait_ready()
-        in_step = service.wait_in_step()
+        in_step = service.wait_all()
         files, seconds, changes = service.last_scan()
         return {
             "files": files,
@@ -56,7 +56,7 @@ def _restart(folder: Path, state: Path, model: str, embedded: int) -> dict[str, 
             "changes": changes,
             "in_step_after_ready_s": max(0.0, in_step - ready),
             "whole_s": in_step - service.started,
-            "embedded": service.status()["embedded_texts_total"] - embedded,
+            "embedded": service.peek()["embedded_texts_total"] - embedded,
         }
 
 

@@ -7,11 +7,13 @@ since, and swap the two directories. Killed at any moment, either the old shard 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +23,27 @@ from headwater.failpoints import reach
 from headwater.state import write_atomically
 
 __all__ = [
-    "Changes", "Journal", "Wear", "clear_leftovers", "copy_shard", "size_of", "swap", "sync_log", "sync_tree",
-]  # fmt: skip
+    "Changes",
+    "Journal",
+    "Upkeep",
+    "Wear",
+    "clear_leftovers",
+    "copy_shard",
+    "settle_swap",
+    "size_of",
+    "swap",
+    "sync_log",
+    "sync_tree",
+]
 
+#: written points after which the engine flushes all its files, so that its log stays short
+_CHECKPOINT_POINTS = 4_000
+#: seconds after which it does so in any case
+_CHECKPOINT_S = 30.0
+#: points a second from which on the processors are needed for the writing
+_BUSY_POINTS_S = 20.0
+#: a compaction may keep one processor busy for at most this part of the time
+_MOST_COMPACTING = 0.1
 #: new points from which on merging makes a search faster
 _LEAST_FRESH = 20_000
 #: while much is written, the processors are needed for that: then only a search that gets slow is a reason
@@ -42,7 +62,7 @@ class Wear:
     def plus(self, written: int) -> Wear:
         return Wear(self.index_id, self.points, self.written + written)
 
-    def is_due(self, points: int, *, busy: bool, least_dead: int = 1000) -> bool:
+    def is_due(self, points: int, *, busy: bool, least_dead: int) -> bool:
         """Whether a shard that has so many points now is worth a compaction: a quarter of its vectors may be dead
         (written, and the number of points has not grown by it), or half of it is new and so searched one by one."""
         dead = self.written - (points - self.points)
@@ -100,6 +120,33 @@ class Journal:
         return taken
 
 
+class Upkeep:
+    """When the keeper did what. ``counted`` is the part of the written points that ``wear`` does not know."""
+
+    def __init__(self, wear: Wear) -> None:
+        self.wear = wear
+        self.counted = 0
+        self.looked_at = -1, False
+        self.paused_until = 0.0
+        self._seen = 0
+        self._seen_at = time.monotonic()
+
+    def is_checkpoint_due(self, written: int, only_logged: int, seconds: float) -> bool:
+        """Whether the engine is to flush its files: it is idle, or its log of writes gets long."""
+        idle = written == self._seen
+        return only_logged >= _CHECKPOINT_POINTS or (only_logged > 0 and (idle or seconds >= _CHECKPOINT_S))
+
+    def is_busy(self, written: int, now: float) -> bool:
+        """Whether much was written since the last look."""
+        rate = (written - self._seen) / max(now - self._seen_at, 1e-3)
+        self._seen, self._seen_at = written, now
+        return rate >= _BUSY_POINTS_S
+
+    def note_compaction(self, wear: Wear, written: int, began: float, ended: float) -> None:
+        self.wear, self.counted = wear, written
+        self.paused_until = ended + (ended - began) / _MOST_COMPACTING
+
+
 # -- files --------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +200,14 @@ def swap(directory: Path, compacted: Path) -> None:
             raise
     _sync(directory.parent)
     reach("index:swapped")
+
+
+def settle_swap(directory: Path) -> None:
+    """End the swap of a compacted shard into its place, if the process that did it died between its two renames."""
+    compacted = directory.with_name(f"{directory.name}.compacted")
+    if not directory.exists():
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(compacted, directory)
 
 
 def clear_leftovers(directory: Path) -> None:

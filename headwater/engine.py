@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from headwater.errors import IndexUnavailable
+from headwater.errors import HeadwaterError, IndexUnavailable
 
 __all__ = ["EngineDied", "EngineProcess", "optimize"]
 
@@ -33,7 +33,7 @@ _LOOK_S = 0.1
 _DONE, _NOTHING_TO_DO = 0, 3
 
 
-class EngineDied(Exception):
+class EngineDied(IndexUnavailable):
     """The process has ended, or found its shard damaged: the message says which. It is of no use any more."""
 
 
@@ -81,13 +81,11 @@ class EngineProcess:
         return f"the index engine died by signal {-code} ({signal.strsignal(-code)})"
 
     def end(self) -> None:
-        """Let it flush and end. Idempotent. Raises IndexUnavailable if it could not."""
+        """Let it flush and end. Idempotent. Raises IndexUnavailable if it could not flush."""
         if self._connection.closed:
             return
         try:
             self.call("close")
-        except EngineDied as death:
-            raise IndexUnavailable(f"{death}, before it was flushed") from None
         finally:
             self.kill()
 
@@ -138,12 +136,11 @@ class _Server:
         self._damage = sentence
 
     def run(self) -> None:
-        while True:
-            try:
+        """Whoever asks may be gone at any moment: as after any crash, the log of writes has the rest."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
                 method, arguments = self._connection.recv()
-            except (EOFError, OSError):
-                return  # whoever asked is gone; as after any crash, the log of writes has the rest
-            self._connection.send(self._answer(method, arguments))
+                self._connection.send(self._answer(method, arguments))
 
     def _answer(self, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
         try:
@@ -166,8 +163,11 @@ def _optimize(directory: Path, manifest: Path) -> int:
     from headwater.index_edge import MovableEdgeIndex
 
     os.nice(_NICEST)
-    index = MovableEdgeIndex(directory, manifest)
-    return _DONE if index.optimize() else _NOTHING_TO_DO
+    try:
+        return _DONE if MovableEdgeIndex(directory, manifest).optimize() else _NOTHING_TO_DO
+    except HeadwaterError as error:
+        print(f"headwater: the copy of the index was not compacted: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
 
 
 def main() -> int:
@@ -178,12 +178,10 @@ def main() -> int:
     if task == "optimize":
         return _optimize(directory, manifest)
     connection = Connection(int(task))
-    threading.current_thread().name = "engine"
     with contextlib.closing(connection):
         _Server(connection, directory, manifest).run()
     return 0
 
 
 if __name__ == "__main__":
-    sys.stdout.flush()
     os._exit(main())  # closing what the engine has mapped takes 0.2 s at 200,000 points, and nobody waits for it

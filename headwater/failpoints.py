@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["NAMES", "reach"]
 
-#: in the order in which one document passes them
+#: in the order in which one document passes them, then those of a compaction of the index
 NAMES = (
     "producer:scanned",  # the folder was compared, nothing noted yet
     "producer:wanted",  # noted in the ledger, nobody was told

@@ -14,25 +14,23 @@ from typing import Any, cast
 import numpy as np
 import qdrant_edge as edge
 
+from headwater.compaction import settle_swap
 from headwater.errors import HeadwaterError, IndexMismatch, IndexUnavailable
-from headwater.group_commit import GroupCommit
 from headwater.index import (
     BATCH_POINTS,
     INDEXED_FIELDS,
-    RRF_K,
     Condition,
     IndexCounts,
     Manifest,
     Point,
-    QdrantIndex,
     ScoredChunk,
     SearchQuery,
     Sparse,
-    fence_conditions,
 )
+from headwater.index_qdrant import RRF_K, QdrantIndex, fence_conditions
 from headwater.state import check_free_space, write_atomically
 
-__all__ = ["EdgeIndex", "MovableEdgeIndex", "settle_swap"]
+__all__ = ["EdgeIndex", "MovableEdgeIndex"]
 
 _TYPES = {
     "keyword": edge.PayloadSchemaType.Keyword,
@@ -73,7 +71,6 @@ class EdgeIndex(QdrantIndex):
         self._openings = directory.with_name(f"{directory.name}.opening")
         self._manifest_path = manifest
         self._shard: edge.EdgeShard | None = None
-        self._commits = GroupCommit()
         self._writes = 0
         self._paths: tuple[int, list[str]] | None = None
 
@@ -229,9 +226,6 @@ class EdgeIndex(QdrantIndex):
         self._writes += 1
 
     def flush(self) -> None:
-        self._commits.run(self._flush)
-
-    def _flush(self) -> None:
         with self._engine_errors("flush"):
             self._open.flush()
 
@@ -324,14 +318,6 @@ class MovableEdgeIndex(EdgeIndex):
         for first in range(0, len(points), BATCH_POINTS):
             batch = points[first : first + BATCH_POINTS]
             self._update(edge.UpdateOperation.upsert_points([_to_edge(point) for point in batch]))
-
-
-def settle_swap(directory: Path) -> None:
-    """End the swap of a compacted shard into its place, if the process that did it died between its two renames."""
-    compacted = directory.with_name(f"{directory.name}.compacted")
-    if not directory.exists():
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(compacted, directory)
 
 
 def _config(dimension: int) -> edge.EdgeConfig:

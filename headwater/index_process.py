@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from headwater.compaction import (
     Changes,
     Journal,
+    Upkeep,
     Wear,
     clear_leftovers,
     copy_shard,
+    settle_swap,
     size_of,
     swap,
     sync_log,
@@ -38,7 +40,6 @@ from headwater.index import (
     SearchQuery,
     SeenPoint,
 )
-from headwater.index_edge import settle_swap
 from headwater.state import check_free_space
 from headwater.turns import Gate, Turns
 
@@ -49,16 +50,8 @@ Vector = NDArray[np.float32]
 
 #: seconds between two looks at what the index needs
 _TICK_S = 1.0
-#: written points after which the engine flushes all its files, so that its log stays short
-_CHECKPOINT_POINTS = 4_000
-#: seconds after which it does so in any case
-_CHECKPOINT_S = 30.0
-#: points a second from which on the processors are needed for the writing
-_BUSY_POINTS_S = 20.0
 #: changes that are few enough to hold the writes for them
 _FEW_CHANGES = 20
-#: a compaction may keep one processor busy for at most this part of the time
-_MOST_COMPACTING = 0.1
 #: seconds without another try after one that failed
 _PAUSE_S = 60.0
 
@@ -203,7 +196,8 @@ class ProcessIndex:
 
     def checkpoint(self) -> None:
         written = self._written
-        self._ask("flush")
+        with self._writes_gate.passed():  # not into the copy that a compaction makes
+            self._ask("flush")
         self._checkpointed, self._checkpointed_at = written, time.monotonic()
 
     # -- read ------------------------------------------------------------------------------------------------
@@ -280,19 +274,18 @@ class ProcessIndex:
 
     def _look_after(self, index_id: str, stop: threading.Event) -> None:
         """Flush the engine's files and compact them when it is time, until ``stop``. What fails is tried again."""
-        upkeep: _Upkeep | None = None
+        upkeep: Upkeep | None = None
         while not stop.wait(_TICK_S):
             try:
-                upkeep = upkeep or _Upkeep(self._wear(index_id))
+                upkeep = upkeep or Upkeep(self._wear(index_id))
                 self._look_once(upkeep, stop)
-            except (HeadwaterError, EngineDied, OSError) as error:
-                log.warning("the index could not be compacted, which is tried again in a while: %s", error)
-                if upkeep is not None:
-                    upkeep.pause(_PAUSE_S)
+            except (HeadwaterError, OSError) as error:
+                log.warning("the index was not flushed or compacted, which is tried again in a minute: %s", error)
+                stop.wait(_PAUSE_S)
         if upkeep is not None:
             upkeep.wear.plus(self._written - upkeep.counted).write(self._wear_path)
 
-    def _look_once(self, upkeep: _Upkeep, stop: threading.Event) -> None:
+    def _look_once(self, upkeep: Upkeep, stop: threading.Event) -> None:
         now, written = time.monotonic(), self._written
         if upkeep.is_checkpoint_due(written, written - self._checkpointed, now - self._checkpointed_at):
             self.checkpoint()
@@ -309,17 +302,17 @@ class ProcessIndex:
 
     def compact(self, stop: threading.Event | None = None) -> bool:
         """Compact the shard now; whether there was anything to do. Searches and writes go on, except that writes wait
-        while the shard is copied and while the last of them are repeated. Raises HeadwaterError, EngineDied or OSError
+        while the shard is copied and while the last of them are repeated. Raises HeadwaterError or OSError
         if it cannot be done, and the shard is as it was."""
         with self._compacting:
             return self._compact(stop or threading.Event())
 
     def _compact(self, stop: threading.Event) -> bool:
-        check_free_space(self._directory, 2 * size_of(self._directory) + self._min_free_bytes)
         journal = Journal()
         try:
             with self._writes_gate.held():
                 self._ask("flush")
+                check_free_space(self._directory, 2 * size_of(self._directory) + self._min_free_bytes)
                 self._journal = journal
                 copy = copy_shard(self._directory)
             reach("index:copied")
@@ -380,33 +373,3 @@ class ProcessIndex:
     @property
     def _wear_path(self) -> Path:
         return self._directory.with_name(f"{self._directory.name}.wear.json")
-
-
-class _Upkeep:
-    """When the keeper did what. ``counted`` is the part of the written points that ``wear`` does not know."""
-
-    def __init__(self, wear: Wear) -> None:
-        self.wear = wear
-        self.counted = 0
-        self.looked_at = -1, False
-        self.paused_until = 0.0
-        self._seen = 0
-        self._seen_at = time.monotonic()
-
-    def is_checkpoint_due(self, written: int, only_logged: int, seconds: float) -> bool:
-        """Whether the engine is to flush its files: it is idle, or its log of writes gets long."""
-        idle = written == self._seen
-        return only_logged >= _CHECKPOINT_POINTS or (only_logged > 0 and (idle or seconds >= _CHECKPOINT_S))
-
-    def is_busy(self, written: int, now: float) -> bool:
-        """Whether much was written since the last look."""
-        rate = (written - self._seen) / max(now - self._seen_at, 1e-3)
-        self._seen, self._seen_at = written, now
-        return rate >= _BUSY_POINTS_S
-
-    def note_compaction(self, wear: Wear, written: int, began: float, ended: float) -> None:
-        self.wear, self.counted = wear, written
-        self.pause((ended - began) / _MOST_COMPACTING)
-
-    def pause(self, seconds: float) -> None:
-        self.paused_until = time.monotonic() + seconds

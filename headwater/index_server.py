@@ -17,18 +17,16 @@ from headwater.errors import IndexUnavailable
 from headwater.index import (
     BATCH_POINTS,
     INDEXED_FIELDS,
-    RRF_K,
     SCHEMA_VERSION,
     Condition,
     IndexCounts,
     Manifest,
     Point,
-    QdrantIndex,
     ScoredChunk,
     SearchQuery,
     Sparse,
-    fence_conditions,
 )
+from headwater.index_qdrant import RRF_K, QdrantIndex, fence_conditions
 
 __all__ = ["ServerIndex"]
 

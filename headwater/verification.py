@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from headwater.document import Fingerprint, text_hash
-from headwater.index import DocumentWrite, Point, SeenPoint, Sparse, document_points
+from headwater.index import DocumentWrite, Point, SeenPoint, Sparse
+from headwater.index_qdrant import document_points
 
 __all__ = [
     "KINDS",

@@ -256,7 +256,7 @@ def test_a_shard_with_damaged_files_is_made_anew_by_itself(run: Headwater, name:
     _flip(_shard_file(run, name))
     # When the service starts on it, and is asked
     run.up(in_step=False)
-    wait_until(run._ready, "a worker that has loaded the index", 90)
+    wait_until(run.ready, "a worker that has loaded the index", 90)
     wait_until(lambda: run.peek()["in_step"] and run.peek()["checked"], "in step again", 90)
     for n in range(5):
         assert run.search(f"w{n}w", "--mode", "sparse")[0]["path"] == f"{n:03}.md"

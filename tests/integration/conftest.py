@@ -151,35 +151,31 @@ def index_directory(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def _edge(directory: Path) -> Iterator[Backend]:
-    made: list[EdgeIndex] = []
-
-    def adapter() -> VectorIndex:
-        for one in made:
-            one.close()  # one process, one shard
-        made.append(EdgeIndex(directory / "index", directory / "index.json"))
-        return made[-1]
-
-    yield Backend("edge", adapter)
-    for one in made:
-        one.close()
-
-
-def _process(directory: Path) -> Iterator[Backend]:
-    made: list[ProcessIndex] = []
-
-    def damaged(sentence: str) -> None:
-        raise AssertionError(sentence)
+def _one_at_a_time(name: str, make: Callable[[], EdgeIndex | ProcessIndex]) -> Iterator[Backend]:
+    """One process, one shard: a new adapter closes the one before."""
+    made: list[EdgeIndex | ProcessIndex] = []
 
     def adapter() -> VectorIndex:
         for one in made:
             one.close()
-        made.append(ProcessIndex(directory / "index", directory / "index.json", on_damage=damaged))
+        made.append(make())
         return made[-1]
 
-    yield Backend("process", adapter)
+    yield Backend(name, adapter)
     for one in made:
         one.close()
+
+
+def _edge(directory: Path) -> Iterator[Backend]:
+    yield from _one_at_a_time("edge", lambda: EdgeIndex(directory / "index", directory / "index.json"))
+
+
+def _process(directory: Path) -> Iterator[Backend]:
+    def damaged(sentence: str) -> None:
+        raise AssertionError(sentence)
+
+    where = directory / "index", directory / "index.json"
+    yield from _one_at_a_time("process", lambda: ProcessIndex(*where, on_damage=damaged))
 
 
 def _memory(_: Path) -> Iterator[Backend]:
@@ -213,6 +209,12 @@ def backend(request: pytest.FixtureRequest, index_directory: Path) -> Iterator[B
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)  # said by the local mode
         yield from _BACKENDS[request.param](index_directory)
+
+
+@pytest.fixture(params=["edge", "process"])
+def embedded(request: pytest.FixtureRequest, index_directory: Path) -> Iterator[Backend]:
+    """An empty place for an embedded index: the engine in this process, or in one of its own."""
+    yield from _BACKENDS[request.param](index_directory)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from driver import wait_until
 from versions import DIMENSION, MODEL, texts_of, vector, version
 from wear import contents, wear_out
 
+from headwater import index_process
 from headwater.compaction import size_of
 from headwater.document import document_id
+from headwater.engine import EngineProcess
 from headwater.errors import DiskFull, IndexUnavailable
 from headwater.index import SearchQuery, SeenPoint
 from headwater.index_edge import EdgeIndex
@@ -222,6 +225,36 @@ def test_an_index_whose_engine_dies_says_so(index: ProcessIndex, told: list[str]
     assert told == ["the index engine died by signal 9 (Killed)"]
     with pytest.raises(IndexUnavailable, match="is closed"):
         index.count()
+
+
+class DiesWhenMoved(EngineProcess):
+    """An engine that is killed right after it was put in its place."""
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        if method == "moved":
+            os.kill(self.pid, signal.SIGKILL)
+        return super().call(method, *arguments)
+
+
+def test_a_new_engine_that_dies_in_its_place_loses_nothing(
+    index_directory: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an index whose compacted shard is in its place, while its engine dies
+    index = open_process_index(index_directory, told)
+    wear_out(index)
+    monkeypatch.setattr(index_process, "EngineProcess", DiesWhenMoved)
+    with pytest.raises(IndexUnavailable, match="died by signal 9"):
+        index.compact()
+    monkeypatch.undo()
+    # When it is written to, then the write is refused and not lost in the directory that is gone
+    with pytest.raises(IndexUnavailable, match="died by signal 9"):
+        index.apply(version("new", 5, ["one"]))
+    assert told == ["the index engine died by signal 9 (Killed)"]
+    index.close()
+    again = open_process_index(index_directory, told)
+    assert len(contents(again)) == 20 * 6
+    assert not again.compact(), "it is compacted"
+    again.close()
 
 
 def test_an_engine_ends_with_the_process_that_started_it(index_directory: Path) -> None:

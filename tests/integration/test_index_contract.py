@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,19 +14,17 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import pytest
-from driver import wait_until
 from versions import DIMENSION, MODEL, axis, texts_of, vector, version
 
 from headwater import index_edge
 from headwater.document import document_id, point_id, record_id, text_hash
-from headwater.errors import HeadwaterError, IndexMismatch, IndexUnavailable, QueryError
+from headwater.errors import IndexMismatch, IndexUnavailable, QueryError
 from headwater.index import (
     Chunk,
     Condition,
     DocumentWrite,
     IndexCounts,
     Point,
-    QdrantIndex,
     SearchQuery,
     SeenPoint,
     Sparse,
@@ -36,6 +33,7 @@ from headwater.index import (
 )
 from headwater.index_edge import EdgeIndex
 from headwater.index_process import ProcessIndex
+from headwater.index_qdrant import QdrantIndex
 
 
 class Backend(Protocol):
@@ -796,55 +794,26 @@ def test_a_closed_index_says_so(edge_index: EdgeIndex) -> None:
         edge_index.count()
 
 
-def test_eight_threads_write_search_and_flush_at_once(edge_index: EdgeIndex) -> None:
-    edge_index.ensure_schema(MODEL, DIMENSION)
+def test_eight_threads_write_search_and_flush_at_once(embedded: Backend) -> None:
+    index = embedded.adapter()
+    index.ensure_schema(MODEL, DIMENSION)
 
     def work(worker: int) -> None:
         for seq in range(1, 7):
             texts = [f"{worker} {seq} {n}" for n in range(1 + (seq * 7 + worker) % 5)]
-            edge_index.apply(version(f"own {worker}", seq, texts))
-            edge_index.apply(version("shared", 100 * seq + worker, [f"shared {worker} {seq}"]))
-            edge_index.flush()
-            hits = edge_index.search(SearchQuery("hybrid", 5, vector(texts[0]), Sparse([11], [1.0])))
+            index.apply(version(f"own {worker}", seq, texts))
+            index.apply(version("shared", 100 * seq + worker, [f"shared {worker} {seq}"]))
+            index.flush()
+            hits = index.search(SearchQuery("hybrid", 5, vector(texts[0]), Sparse([11], [1.0])))
             assert all("text" in hit.payload for hit in hits)
-            assert f"own {worker}" in edge_index.paths()
+            assert f"own {worker}" in index.paths()
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
     for worker in range(8):
         expected = [f"{worker} 6 {n}" for n in range(1 + (6 * 7 + worker) % 5)]
-        assert texts_of(edge_index, f"own {worker}") == dict(enumerate(expected))
-    assert texts_of(edge_index, "shared") == {0: "shared 7 6"}
-
-
-class FailingShard:
-    """A shard whose flush waits until it is told to fail."""
-
-    def __init__(self) -> None:
-        self.begun = threading.Semaphore(0)
-        self.may_fail = threading.Event()
-
-    def flush(self) -> None:
-        self.begun.release()
-        self.may_fail.wait(10)
-        raise RuntimeError("No space left on device")
-
-    def close(self) -> None: ...
-
-
-def test_a_flush_that_fails_fails_for_everybody_who_waited_for_it(index_directory: Path) -> None:
-    """Group commit: nobody may take another's failed flush for his own success."""
-    index, shard = EdgeIndex(index_directory / "index", index_directory / "index.json"), FailingShard()
-    index._shard = shard  # type: ignore[assignment]
-    with ThreadPoolExecutor(4) as threads:
-        first = threads.submit(index.flush)
-        assert shard.begun.acquire(timeout=10)
-        others = [threads.submit(index.flush) for _ in range(3)]
-        wait_until(lambda: len(index._commits._changed._waiters) == 3, "three wait for the flush", timeout_s=10)  # type: ignore[attr-defined]
-        shard.may_fail.set()
-        errors = [one.exception(timeout=20) for one in (first, *others)]
-    assert [type(error) for error in errors] == [IndexUnavailable] * 4
-    assert all(isinstance(error, HeadwaterError) for error in errors)
+        assert texts_of(index, f"own {worker}") == dict(enumerate(expected))
+    assert texts_of(index, "shared") == {0: "shared 7 6"}
 
 
 # -- raw points -------------------------------------------------------------------------------------------

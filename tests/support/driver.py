@@ -88,7 +88,7 @@ class Headwater:
             )
         if in_step:
             self.wait_in_step()
-            wait_until(self._ready, "the query API is ready")
+            wait_until(self.ready, "the query API is ready")
 
     def wait_in_step(self) -> None:
         wait_until(lambda: self.alive() and self.peek()["in_step"], "in step")
@@ -98,7 +98,8 @@ class Headwater:
         assert self.process.poll() is None, self.state.with_suffix(".out").read_text() + self.logs()
         return True
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
+        """Whether the query API answers, with the model loaded."""
         url = self.peek()["api"]
         if url is None:
             return False

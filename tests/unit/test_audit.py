@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from headwater.document import content_hash, document_id, text_hash
-from headwater.index import Chunk, DocumentWrite, Manifest, Point, SeenPoint, Sparse, document_points
+from headwater.index import Chunk, DocumentWrite, Manifest, Point, SeenPoint, Sparse
+from headwater.index_qdrant import document_points
 from headwater.messages import Outcome, State
 from headwater.points import Points
 from headwater.verbs.audit import Audit, Totals

@@ -30,7 +30,7 @@ from headwater.turns import Gate, Turns
     ],
 )
 def test_a_compaction_is_due_when_it_pays(wear: Wear, points: int, busy: bool, is_due: bool) -> None:
-    assert wear.is_due(points, busy=busy) is is_due
+    assert wear.is_due(points, busy=busy, least_dead=1000) is is_due
 
 
 def test_wear_is_kept_for_its_index_only(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.document import Fingerprint, document_id, point_id, record_id, text_hash
-from headwater.index import Chunk, DocumentWrite, Point, Sparse, document_points
+from headwater.index import Chunk, DocumentWrite, Point, Sparse
+from headwater.index_qdrant import document_points
 from headwater.verification import Finding, PointCheck, Reading, Verdict, compare, compare_row, judge
 
 PATH, DIMENSION, SEQ = "a.md", 4, 1000

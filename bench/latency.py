@@ -28,8 +28,11 @@ def run(work: Path, edits: int) -> dict[str, Any]:
         service.wait_ready()
         service.wait_all(1)
         idle = [_edit(service, path, sections, number) for number in range(edits)]
-        write_paragraphs(folder / "bulk", 4_000)
-        time.sleep(1.0)
+    write_paragraphs(
+        folder / "bulk", 4_000
+    )  # found by the next start's scan: as files that come live they would compete
+    with Running(folder, state) as service:
+        service.wait_ready()
         busy: list[float] = []
         while not service.peek()["in_step"] and len(busy) < edits:
             busy.append(_edit(service, path, sections, edits + len(busy)))

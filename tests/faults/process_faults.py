@@ -10,16 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from registry import Run, fault
-from session import COMPACTING, LEASE_S, Session
+from session import COMPACTING, LEASE_S, PLAIN, Session
 
 from headwater.failpoints import NAMES
 
-_PARTS = {
-    "worker": "headwater work",
-    "engine": "headwater.engine",
-    "producer": "headwater watch",
-    "broker": "valkey-server",
-}
+_PARTS = {"worker": "headwater work", "producer": "headwater watch", "broker": "valkey-server"}
+_ENGINE = "headwater.engine"
 #: a failpoint that edits do not reach in this time is a fault of the harness
 _REACH_S = 40.0
 #: a compaction that must first become worth it
@@ -43,7 +39,7 @@ def _kill_part(part: str) -> Callable[[Run], None]:
     return inject
 
 
-for _part in ("worker", "producer", "broker"):
+for _part in _PARTS:
     fault("processes", f"kill -9 {_part}", runs=14)(_kill_part(_part))
 
 
@@ -77,11 +73,15 @@ def _kill_all(run: Run) -> None:
 # -- at each step ------------------------------------------------------------------------------------------------
 
 
+def _is_compaction(name: str) -> bool:
+    return name.startswith("index:")
+
+
 def reach(run: Run, name: str, action: str, nth: int = 1) -> None:
     """Arm a failpoint and edit until it fires. A step that only long documents take gets one every second."""
     session = run.session
     token = session.arm(name, action, nth)
-    deadline = time.monotonic() + (_REACH_COMPACTION_S if name.startswith("index:") else _REACH_S)
+    deadline = time.monotonic() + (_REACH_COMPACTION_S if _is_compaction(name) else _REACH_S)
     long_at = time.monotonic()
     while token.exists():
         if name == "worker:staged" and time.monotonic() >= long_at:
@@ -95,36 +95,22 @@ def reach(run: Run, name: str, action: str, nth: int = 1) -> None:
 
 def _kill_at(name: str) -> Callable[[Run], None]:
     def inject(run: Run) -> None:
-        reach(run, name, "kill", nth=run.random.choice((1, 1, 2, 5)) if name != "worker:staged" else 1)
+        rare = name == "worker:staged" or _is_compaction(name)
+        reach(run, name, "kill", nth=1 if rare else run.random.choice((1, 1, 2, 5)))
 
     return inject
 
 
 for _name in NAMES:
-    if not _name.startswith("index:"):
-        fault("processes", f"kill -9 at {_name}", runs=5)(_kill_at(_name))
-
-
-# -- at each step of a compaction ---------------------------------------------------------------------------------
-
-
-def _kill_in_compaction(name: str) -> Callable[[Run], None]:
-    def inject(run: Run) -> None:
-        reach(run, name, "kill")
-
-    return inject
-
-
-for _name in NAMES:
-    if _name.startswith("index:"):
-        fault("processes", f"kill -9 at {_name}", runs=5, profile=COMPACTING)(_kill_in_compaction(_name))
+    _profile = COMPACTING if _is_compaction(_name) else PLAIN
+    fault("processes", f"kill -9 at {_name}", runs=5, profile=_profile)(_kill_at(_name))
 
 
 @fault("processes", "kill -9 engine", runs=7, profile=COMPACTING)
 def _kill_engine(run: Run) -> None:
     """Any of them: that which serves, that which compacts, or that which is to take over."""
     time.sleep(run.random.uniform(0.0, 3.0))
-    pids = run.session.pids("headwater.engine")
+    pids = run.session.pids(_ENGINE)
     assert _signal([run.random.choice(pids)], signal.SIGKILL), "no engine to kill"
 
 
@@ -177,7 +163,7 @@ def _error_at(run: Run) -> None:
     """An error that no step foresees: the process may end by it, and the index is right all the same."""
     reach(
         run,
-        run.random.choice([name for name in NAMES if name != "worker:staged" and not name.startswith("index:")]),
+        run.random.choice([name for name in NAMES if name != "worker:staged" and not _is_compaction(name)]),
         "error",
     )
 

@@ -328,8 +328,15 @@ def _not_asked() -> ModelStalled:
 
 
 def _results(futures: Sequence[Future[Vector]]) -> list[Vector]:
-    """All results. Of several errors, one that names texts goes before one that only kept a text waiting."""
+    """All results. Of several errors, a hang that names texts goes first: after it nothing is asked again, so whoever
+    did not hear of it then would never learn whose text it was. One that only kept a text waiting goes last."""
     errors = [error for future in futures if (error := future.exception()) is not None]
     if errors:
-        raise min(errors, key=lambda error: isinstance(error, ModelStalled) and not error.texts)
+        raise min(errors, key=_rank)
     return [future.result() for future in futures]
+
+
+def _rank(error: BaseException) -> int:
+    if not isinstance(error, ModelStalled):
+        return 1
+    return 0 if error.texts else 2

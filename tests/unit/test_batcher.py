@@ -333,6 +333,8 @@ class StuckEmbedder(FakeEmbedder):
         if self.stuck_by & set(texts):
             self.entered.set()
             assert self.gate.wait(WAIT_S)
+        if self.broken_by in texts:
+            raise ModelError("the model gave a vector that is not finite")
         return np.stack([vector_of(text, kind) for text in texts])
 
 
@@ -378,6 +380,16 @@ def test_a_text_that_stalls_the_model_alone_is_named_alone(stuck_room: StuckRoom
     alone = stuck_room.ask(["bad", "good"], "alone")
     with pytest.raises(ModelStalled) as caught:
         alone.result(WAIT_S)
+    assert caught.value.texts == {"bad"}
+
+
+def test_who_hears_of_a_spoilt_text_and_of_a_hang_hears_of_the_hang(stuck_room: StuckRoom) -> None:
+    """The spoilt one can be tried again; the hang is told once, and unheard it would cost nobody a try, for ever."""
+    spoilt = "spoilt, and too long to share a pass with the other"
+    stuck_room.embedder.broken_by = spoilt
+    both = stuck_room.callers.submit(stuck_room.batcher.embed, [spoilt, "bad"], "bulk")
+    with pytest.raises(ModelStalled) as caught:
+        both.result(WAIT_S)
     assert caught.value.texts == {"bad"}
 
 

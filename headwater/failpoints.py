@@ -1,14 +1,16 @@
-"""Named places in the pipeline at which a fault test may kill, stop, delay or fail a process.
+"""Named places in the pipeline at which a fault test may kill, stop, delay or fail a process, or a benchmark takes the
+time.
 
 Inert unless ``HEADWATER_FAILPOINTS`` is set when the process starts, to entries separated by semicolons:
 
     NAME=ACTION[:NTH][@TOKEN][~MARK]
 
-``ACTION`` is ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP), ``error`` (raises OSError, EIO) or ``sleep<seconds>``.
+``ACTION`` is ``kill`` (SIGKILL to itself), ``stop`` (SIGSTOP), ``error`` (raises OSError, EIO) or ``sleep<seconds>``;
+``time`` appends "NAME seconds" of the monotonic clock, the same for all processes, to the file TOKEN at every pass.
 ``NTH`` fires at that pass only (default 1). With ``TOKEN``, a file, passes count only while it exists, a number in it
 goes before ``NTH``, and it fires only if it can delete it, so once over all restarts; a new file arms it again. With
 ``MARK``, only passes whose subject (a path) contains it count. A name may have several entries. The one reader of the
-environment besides settings.py: a test arms it, never a person.
+environment besides settings.py: a test or a benchmark arms it, never a person.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ NAMES = (
 
 @dataclass
 class _Failpoint:
+    name: str
     action: str
     nth: int
     token: str | None
@@ -58,6 +61,9 @@ class _Failpoint:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fire(self) -> None:
+        if self.action == "time":
+            self._take_time()
+            return
         with self.lock:
             if not self._counts():
                 return
@@ -73,6 +79,11 @@ class _Failpoint:
         nth = self.nth if self.token is None else _number_in(self.token, self.nth)
         self.passes = 0 if nth is None else self.passes + 1
         return self.passes == nth
+
+    def _take_time(self) -> None:
+        assert self.token is not None, "time needs a file"
+        with open(self.token, "a", encoding="ascii") as file:
+            file.write(f"{self.name} {time.monotonic():.6f}\n")
 
     def _act(self) -> None:
         here = threading.get_ident()  # sent to the process, another thread would take it and this one would run on
@@ -103,8 +114,8 @@ def _parse(text: str) -> dict[str, list[_Failpoint]]:
         rest, _, token = rest.partition("@")
         action, _, nth = rest.partition(":")
         assert name in NAMES, f"no failpoint {name}"
-        assert action in ("kill", "stop", "error") or action.startswith("sleep"), f"no action {action}"
-        armed.setdefault(name, []).append(_Failpoint(action, int(nth or 1), token or None, mark))
+        assert action in ("kill", "stop", "error", "time") or action.startswith("sleep"), f"no action {action}"
+        armed.setdefault(name, []).append(_Failpoint(name, action, int(nth or 1), token or None, mark))
     return armed
 
 

@@ -35,6 +35,14 @@ class Changes:
         """The same with the deleted paths left as they are."""
         return replace(self, deleted=())
 
+    def arrivals(self) -> Changes:
+        """Only the paths that were not there before."""
+        return Changes(created=self.created, moved=self.moved)
+
+    def in_place(self) -> Changes:
+        """Only what happened to paths that were known."""
+        return Changes(changed=self.changed, deleted=self.deleted)
+
     def __len__(self) -> int:
         return len(self.created) + len(self.changed) + len(self.moved) + len(self.deleted)
 

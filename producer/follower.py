@@ -12,7 +12,6 @@ from typing import Literal
 from headwater.document import Fingerprint
 from headwater.errors import FolderError
 from headwater.failpoints import reach
-from headwater.messages import Lane
 from headwater.settings import Settings
 from producer.diff import Changes, Seen, diff, open_only
 from producer.guard import DeletionGuard, Identity
@@ -26,8 +25,10 @@ __all__ = ["Follower"]
 
 log = logging.getLogger(__name__)
 
-#: a set of changes up to this size is live work; a larger one is bulk work
-_LIVE_CHANGES = 256
+#: changes that are seen as they happen are live work while no more of it than this waits; a storm of new files is bulk
+#: work beyond the first number, so that an edit of a known file keeps its place ahead of it
+_LIVE_ARRIVALS = 32
+_LIVE_CHANGES = 64
 #: what is not watched is looked at this often
 _POLL_S = 10.0
 #: the watch of a new directory stands after this long, if it can be had
@@ -169,10 +170,12 @@ class Follower:
     def _want(self, changes: Changes, seen: dict[bytes, Seen], found_by: Literal["scan", "watch"]) -> None:
         if not len(changes):
             return
-        lane: Lane = "live" if found_by == "watch" and len(changes) <= _LIVE_CHANGES else "bulk"
         reach("producer:scanned")
         with self._ledger.transaction():
-            self._ledger.want(changes, seen, lane)
+            for part, most in ((changes.in_place(), _LIVE_CHANGES), (changes.arrivals(), _LIVE_ARRIVALS)):
+                if len(part):
+                    live = found_by == "watch" and self._ledger.waiting("live") + len(part) <= most
+                    self._ledger.want(part, seen, "live" if live else "bulk")
         reach("producer:wanted")
 
     # -- what is not watched ---------------------------------------------------------------------------------

@@ -248,9 +248,10 @@ class Ledger:
         rows = self._rows("SELECT moved_from FROM documents WHERE moved_from IS NOT NULL AND wanted_seq > applied_seq")
         return {bytes(path) for (path,) in rows}
 
-    def waiting(self) -> int:
-        """How many documents are due."""
-        [row] = self._rows("SELECT count(*) FROM documents WHERE wanted_seq > applied_seq")
+    def waiting(self, lane: Lane | None = None) -> int:
+        """How many documents are due, in one lane or in both."""
+        in_lane, values = ("", ()) if lane is None else (" AND lane = ?", (lane,))
+        [row] = self._rows(f"SELECT count(*) FROM documents WHERE wanted_seq > applied_seq{in_lane}", values)
         return int(row[0])
 
     # -- what is wanted --------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The folder's changes as they happen: a generator of sets of dirty paths.
 
-Watching is only a hint (scanning is the truth), so the handler does nothing but a dict write, a path is settled
-when no event came for a moment, and whatever may have lost an event asks for a scan.
+Watching is only a hint (scanning is the truth), so the handler does nothing but a dict write, and whatever may have
+lost an event asks for a scan. A path is settled when no event came for a moment, or at once when it was saved: written
+to in its place and closed, or a new file renamed onto it.
 """
 
 from __future__ import annotations
@@ -68,27 +69,40 @@ class Dirty:
     rescan: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """The events of a path since it was handed out last; times in seconds of the monotonic clock."""
+
+    first: float
+    last: float
+    #: the path came into being: what follows may be a rename, or the other half of "deleted and written anew"
+    new: bool = False
+    #: nothing more is to be expected of whoever changed it
+    saved: bool = False
+
+
 @dataclass
 class _Marks(FileSystemEventHandler):
-    """Path -> (first, last) time of its events, in seconds of the monotonic clock."""
+    """Path -> its mark. The dict and its values may be read in other threads."""
 
-    times: dict[bytes, tuple[float, float]] = field(default_factory=dict)
+    times: dict[bytes, _Mark] = field(default_factory=dict)
     new_directories: dict[bytes, float] = field(default_factory=dict)
     wake: threading.Event = field(default_factory=threading.Event)
     heard_at: float = 0.0
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         now = time.monotonic()
-        for name in (event.src_path, event.dest_path):
-            if name:
-                path = os.fsencode(name)
-                if path.endswith(HEARTBEAT_FILE):
-                    self.heard_at = now
-                    return
-                first, _ = self.times.get(path, (now, now))
-                self.times[path] = (first, now)
-                if event.is_directory:
-                    self.new_directories[path] = now + _SECOND_LOOK_S
+        paths = [os.fsencode(name) for name in (event.src_path, event.dest_path) if name]
+        if any(path.endswith(HEARTBEAT_FILE) for path in paths):
+            self.heard_at = now
+            return
+        marks = [self.times.get(path, _Mark(now, now)) for path in paths]
+        new = marks[0].new or isinstance(event, FileCreatedEvent | FileDeletedEvent)
+        saved = (isinstance(event, FileClosedEvent) and not new) or (isinstance(event, FileMovedEvent) and new)
+        for path, mark in zip(paths, marks, strict=True):
+            self.times[path] = _Mark(mark.first, now, mark.new or new, saved)
+            if event.is_directory:
+                self.new_directories[path] = now + _SECOND_LOOK_S
         self.wake.set()
 
     def __hash__(self) -> int:
@@ -116,6 +130,8 @@ class Watcher:
         self._debounce_s = debounce_ms / 1000
         self._debounce_max_s = debounce_max_ms / 1000
         self._marks = _Marks()
+        #: when a path was handed out, for as long as that keeps it from being handed out at once again
+        self._handed: dict[bytes, float] = {}
         self._overflow = _Overflow()
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
@@ -176,12 +192,14 @@ class Watcher:
         """Until the first marked path settles, or the next examination."""
         now = time.monotonic()
         due = [examine_at, *self._marks.new_directories.copy().values()]
-        due += [self._due(mark) for mark in self._marks.times.copy().values()]
+        due += [self._due(path, mark) for path, mark in self._marks.times.copy().items()]
         return max(0.001, min(due) - now)
 
-    def _due(self, mark: tuple[float, float]) -> float:
-        first, last = mark
-        return min(last + self._debounce_s, first + self._debounce_max_s)
+    def _due(self, path: bytes, mark: _Mark) -> float:
+        """When a path counts as settled. One that keeps changing waits, however it is saved."""
+        if mark.saved and path not in self._handed:
+            return mark.last
+        return min(mark.last + self._debounce_s, mark.first + self._debounce_max_s)
 
     def _settled(self) -> Dirty | None:
         now = time.monotonic()
@@ -189,9 +207,11 @@ class Watcher:
             self._marks.times.clear()
             self._marks.new_directories.clear()
             return Dirty(frozenset(), rescan="a storm of events")
-        ready = [path for path, mark in self._marks.times.copy().items() if self._due(mark) <= now]
+        self._handed = {path: at for path, at in self._handed.items() if now - at < self._debounce_s}
+        ready = [path for path, mark in self._marks.times.copy().items() if self._due(path, mark) <= now]
         for path in ready:
             self._marks.times.pop(path, None)
+            self._handed[path] = now
         again = [path for path, due in self._marks.new_directories.copy().items() if due <= now]
         for path in again:
             self._marks.new_directories.pop(path, None)

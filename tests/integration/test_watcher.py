@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from driver import wait_until
@@ -71,7 +72,8 @@ class Follower:
         wait_until(lambda: self.files == self.on_disk(), "the follower is in step", timeout_s=10)
 
 
-Follow = Callable[[Path], Follower]
+class Follow(Protocol):
+    def __call__(self, root: Path, debounce_ms: int = DEBOUNCE_MS) -> Follower: ...
 
 
 def watch_count() -> int:
@@ -85,8 +87,8 @@ def watch_count() -> int:
 def follow() -> Iterator[Follow]:
     made: list[Follower] = []
 
-    def start(root: Path) -> Follower:
-        watcher = Watcher(root, DEBOUNCE_MS, DEBOUNCE_MAX_MS)
+    def start(root: Path, debounce_ms: int = DEBOUNCE_MS) -> Follower:
+        watcher = Watcher(root, debounce_ms, max(debounce_ms, DEBOUNCE_MAX_MS))
         watcher.start()
         made.append(Follower(root, watcher))
         made[-1].thread.start()
@@ -209,6 +211,54 @@ def test_a_burst_of_writes_to_one_file_is_handed_out_once(root: Path, follow: Fo
     follower.wait_in_step()
     wait_until(lambda: follower.watcher.quiet, "quiet", timeout_s=5)
     assert 1 <= sum(b"a.md" in dirty.paths for _, dirty in follower.handed) <= 3
+
+
+#: far longer than a test waits for what should come at once
+LONG_MS = 4_000
+
+
+def save_in_place(path: Path) -> None:
+    path.write_text("saved")
+
+
+def save_by_rename(path: Path) -> None:
+    temporary = path.with_name("a.md.tmp")
+    temporary.write_text("saved")
+    temporary.replace(path)
+
+
+@pytest.mark.parametrize("save", [save_in_place, save_by_rename])
+def test_a_saved_file_is_handed_out_at_once_and_the_next_save_right_after_it_waits(
+    root: Path, follow: Follow, save: Callable[[Path], None]
+) -> None:
+    (root / "a.md").write_text("old")
+    follower = follow(root, LONG_MS)
+    save(root / "a.md")
+    wait_until(lambda: b"a.md" in follower.dirty, "the saved file is handed out", timeout_s=LONG_MS / 2000)
+    follower.handed.clear()
+    save(root / "a.md")
+    threading.Event().wait(0.3)
+    assert b"a.md" not in follower.dirty
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.rename(path.with_name("b.md")),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.write_text("anew")),
+        lambda path: path.with_name("new.md").write_text("new"),
+    ],
+    ids=["renamed", "removed", "removed and written anew", "made"],
+)
+def test_what_may_be_half_of_a_change_waits_for_the_other_half(
+    root: Path, follow: Follow, change: Callable[[Path], object]
+) -> None:
+    (root / "a.md").write_text("old")
+    follower = follow(root, LONG_MS)
+    change(root / "a.md")
+    threading.Event().wait(0.3)
+    assert follower.dirty == set()
 
 
 @pytest.mark.parametrize("how", ["moved away", "removed"])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,13 @@ def test_only_passes_of_the_marked_subject_count() -> None:
     program += "reach('worker:read', 'poison.md')"
     done = run("worker:read=kill~poison", program)
     assert (done.stdout, done.returncode) == ("alive\n", -signal.SIGKILL)
+
+
+def test_the_time_of_every_pass_is_noted(tmp_path: Path) -> None:
+    times = tmp_path / "times"
+    before = time.monotonic()
+    assert run(f"worker:read=time@{times}").stdout == "alive\n"
+    noted = [line.split() for line in times.read_text().splitlines()]
+    assert [name for name, _ in noted] == ["worker:read"] * 3
+    seconds = [float(second) for _, second in noted]
+    assert before < seconds[0] <= seconds[1] <= seconds[2] < time.monotonic()

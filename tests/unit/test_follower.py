@@ -4,6 +4,7 @@ clock that is set."""
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from headwater.messages import Outcome
 from headwater.settings import Settings
 from producer.follower import Follower
 from producer.ledger import Ledger
@@ -126,3 +128,44 @@ def test_a_directory_that_comes_back_without_a_watch_is_polled(world: World) -> 
     world.pass_by(2.1)
     world.pass_by(10.1)
     assert world.known() == {b"a.md", b"new/b.md", b"new/c.md"}
+
+
+def lanes(world: World) -> dict[bytes, str]:
+    return {entry.item.path: entry.lane for entry in world.ledger.due(10_000, attempts=3)}
+
+
+def look(world: World, *names: str) -> None:
+    for name in names:
+        make(world, name)
+    world.follower.look(frozenset(map(os.fsencode, names)))
+
+
+def test_an_edit_passes_a_storm_of_new_files(world: World) -> None:
+    # Given a folder in step, and many new files that are seen a few at a time
+    world.ledger.applied(Outcome(b"a.md", world.ledger.wanted_seq(b"a.md"), "indexed"), attempts=3)
+    for number in range(0, 200, 8):
+        look(world, *(f"new{n}.md" for n in range(number, number + 8)))
+    # When a known file is edited
+    look(world, "a.md")
+    # Then it is live work, and the storm is not, beyond its first files
+    found = lanes(world)
+    assert found[b"a.md"] == "live"
+    assert Counter(found.values()) == {"live": 32 + 1, "bulk": 200 - 32}
+
+
+def test_what_a_scan_finds_is_bulk_work_and_a_new_file_alone_is_live(world: World) -> None:
+    make(world, "b.md")
+    world.follower.scan("the timer")
+    look(world, "c.md")
+    assert lanes(world) == {b"a.md": "bulk", b"b.md": "bulk", b"c.md": "live"}
+
+
+def test_edits_of_very_many_files_at_once_are_bulk_work(world: World) -> None:
+    names = [f"f{n}.md" for n in range(65)]
+    for name in names:
+        make(world, name)
+    world.follower.scan("the timer")
+    for name in names:
+        (world.root / name).write_text("changed")
+    world.follower.look(frozenset(map(os.fsencode, names)))
+    assert set(lanes(world).values()) == {"bulk"}

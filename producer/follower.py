@@ -33,6 +33,8 @@ _LIVE_CHANGES = 64
 _POLL_S = 10.0
 #: the watch of a new directory stands after this long, if it can be had
 _WATCH_SETTLES_S = 2.0
+#: after a renewal that did not help (the limit of watches), so long none is tried again
+_RENEW_PAUSE_S = 600.0
 #: a folder that is gone, or whose deletions are held, is looked at this often
 _AWAY_RESCAN_S = 2.0
 #: so many deletions in one set of events are left to a scan a moment later, which sees all of them
@@ -57,6 +59,7 @@ class Follower:
         self._rescan_at = 0.0
         self._poll_at = float("inf")
         self._unwatched: list[bytes] = []
+        self._renew_at = 0.0
         self._network = network_file_system(self._root)
 
     def keep_up(self) -> None:
@@ -182,19 +185,26 @@ class Follower:
 
     def _check_watches(self) -> None:
         """Directories without a watch are polled, and a person is told."""
-        unwatched = sorted(path for path in self._scanner.directories if not self._watcher.watches(path))
+        unwatched = self._watcher.unwatched(self._scanner.directories)
         gone = {path for path in unwatched if not self._scanner.is_directory(path)}
         self._scanner.directories -= gone
-        self._unwatched = [path for path in unwatched if path not in gone]
-        self._poll_at = time.monotonic() + _POLL_S if self._unwatched or self._network else float("inf")
+        before, self._unwatched = self._unwatched, [path for path in unwatched if path not in gone]
+        now = time.monotonic()
+        self._poll_at = now + _POLL_S if self._unwatched or self._network else float("inf")
         if not self._unwatched:
+            self._renew_at = min(self._renew_at, now + _POLL_S)
             self._note("watch", None)
-            return
-        self._note(
-            "watch",
-            f"{len(self._unwatched)} of {len(self._scanner.directories)} directories are not watched and are looked at "
-            f"every {_POLL_S:.0f} s: raise fs.inotify.max_user_watches",
-        )
+        elif now >= self._renew_at:
+            self._renew_at = now + _RENEW_PAUSE_S
+            self._watcher.renew()  # and then a scan, which comes here again
+        else:
+            if not set(self._unwatched) <= set(before):
+                self._poll_at = now  # what happened there until now was told by nobody
+            self._note(
+                "watch",
+                f"{len(self._unwatched)} of {len(self._scanner.directories)} directories are not watched and are "
+                f"looked at every {_POLL_S:.0f} s: raise fs.inotify.max_user_watches",
+            )
 
     def _poll(self) -> None:
         if self._network:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,6 +136,7 @@ class Watcher:
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
         self._gone = False
+        self._to_renew = False
         self._stopping = threading.Event()
         self._heartbeat_s = heartbeat_s
         self._beat_at = time.monotonic() + heartbeat_s
@@ -163,11 +164,18 @@ class Watcher:
                 self._observer.join(timeout=5)
             self._observer = None
 
-    def watches(self, path: bytes) -> bool:
-        """Whether a directory (relative to the root) has a watch; True where that cannot be known."""
-        full = os.path.join(os.fsencode(self._root), path) if path else os.fsencode(self._root)
-        emitters = () if self._observer is None else self._observer.emitters
-        return any((watched := _watched_by(emitter)) is None or full in watched for emitter in emitters)
+    def unwatched(self, directories: Iterable[bytes]) -> list[bytes]:
+        """Those of the directories (relative to the root) that have no watch, sorted; none where nobody can know."""
+        emitters = [] if self._observer is None else list(self._observer.emitters)
+        watched = [_watched_by(emitter) for emitter in emitters]
+        if None in watched:
+            return []
+        known: set[bytes] = set().union(*(paths for paths in watched if paths is not None))
+        return sorted(path for path in directories if (self._prefix + path).rstrip(b"/") not in known)
+
+    def renew(self) -> None:
+        """Watch everything anew, soon, and ask for a scan: a directory that should have a watch has none."""
+        self._to_renew = True
 
     @property
     def quiet(self) -> bool:
@@ -234,6 +242,9 @@ class Watcher:
             return self._watch_again("the folder was replaced")
         if self._observer is None or not self._alive(self._observer):
             return self._watch_again("the watch was lost")
+        if self._to_renew:
+            self._to_renew = False
+            return self._watch_again("a directory had no watch")
         return self._beat()
 
     def _beat(self) -> str | None:
@@ -292,7 +303,15 @@ def _forget_dead_reader() -> None:
             InotifyFD._instance = None
 
 
-def _watched_by(emitter: object) -> dict[bytes, object] | None:
-    """The paths that watchdog's inotify emitter watches; None for another kind of emitter."""
+def _watched_by(emitter: object) -> set[bytes] | None:
+    """The paths that watchdog's inotify emitter watches; None for another kind of emitter.
+
+    It keeps two maps. After renames one upon the other that it heard of late, two paths can have one watch: events come
+    under the path that the watch has, and the other one is deaf.
+    """
     inotify = getattr(emitter, "_inotify", None)
-    return getattr(inotify, "_active_callbacks_by_path", None)
+    by_path: dict[bytes, int] | None = getattr(inotify, "_active_callbacks_by_path", None)
+    if by_path is None:
+        return None
+    by_watch: dict[int, bytes] = inotify._active_callbacks_by_watch  # type: ignore[union-attr]  # it has the other map
+    return {path for path, watch in by_path.copy().items() if by_watch.get(watch) == path}

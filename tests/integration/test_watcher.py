@@ -343,6 +343,15 @@ os.rename("a", "survivor.md")
 """
 
 
+def run_while_nobody_listens(program: str, *arguments: object) -> None:
+    """Another process does it while this one's interpreter stands still, so that its events are read afterwards."""
+    process = subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)])
+    holds_the_lock = ctypes.PyDLL(None)
+    status = ctypes.create_string_buffer(256)
+    holds_the_lock.waitid(1, process.pid, status, 4 | 0x01000000)  # P_PID, WEXITED | WNOWAIT
+    assert process.wait(timeout=5) == 0
+
+
 def test_an_overflow_of_the_kernels_queue_asks_for_a_scan(root: Path, follow: Follow) -> None:
     try:
         limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
@@ -354,11 +363,7 @@ def test_an_overflow_of_the_kernels_queue_asks_for_a_scan(root: Path, follow: Fo
     follower = follow(root)
     # Given a reader that cannot run: the interpreter's lock is held while another process makes the events
     rounds = limit // 4 + 500
-    process = subprocess.Popen([sys.executable, "-c", _STORM, str(root), str(rounds)])
-    holds_the_lock = ctypes.PyDLL(None)
-    status = ctypes.create_string_buffer(256)
-    holds_the_lock.waitid(1, process.pid, status, 4 | 0x01000000)  # P_PID, WEXITED | WNOWAIT
-    assert process.wait(timeout=5) == 0
+    run_while_nobody_listens(_STORM, root, str(rounds))
     # Then events are lost, and that is noticed
     wait_until(lambda: any("overflow" in reason for reason in follower.rescans), "the overflow", timeout_s=10)
     follower.wait_in_step()
@@ -426,8 +431,25 @@ def test_a_folder_that_may_not_be_written_has_no_heartbeat(root: Path, monkeypat
 def test_it_knows_which_directories_are_watched(root: Path) -> None:
     (root / "inner").mkdir()
     watcher = Watcher(root, DEBOUNCE_MS, DEBOUNCE_MAX_MS)
-    assert not watcher.watches(b"")
+    assert watcher.unwatched([b""]) == [b""]
     watcher.start()
-    assert watcher.watches(b"") and watcher.watches(b"inner") and not watcher.watches(b"other")
+    assert watcher.unwatched([b"", b"inner", b"other"]) == [b"other"]
     watcher.stop()
-    assert not watcher.watches(b"inner")
+    assert watcher.unwatched([b"inner"]) == [b"inner"]
+
+
+def test_a_directory_that_lost_its_watch_by_renames_is_noticed_and_watched_again(root: Path, follow: Follow) -> None:
+    # Given a directory that is made and renamed, and another one of its name, before the first event is read
+    follower = follow(root)
+    program = "import os, sys; os.chdir(sys.argv[1]); os.mkdir('a'); os.rename('a', 'b'); os.mkdir('a')"
+    run_while_nobody_listens(program, root)
+    wait_until(lambda: {b"a", b"b"} <= follower.dirty, "both are seen", timeout_s=5)
+    # Then watchdog has one watch for both names, which is known
+    assert follower.watcher.unwatched([b"", b"a", b"b"]) == [b"b"]
+    # When all is watched anew
+    follower.watcher.renew()
+    wait_until(lambda: follower.rescans, "a rescan", timeout_s=5)
+    # Then nothing is deaf any more
+    assert follower.watcher.unwatched([b"", b"a", b"b"]) == []
+    (root / "b" / "late.md").write_text("x")
+    follower.wait_in_step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -36,9 +36,13 @@ class Watches:
     """A watcher as the follower sees it."""
 
     watched: set[bytes]
+    renewals: int = 0
 
-    def watches(self, path: bytes) -> bool:
-        return path in self.watched
+    def renew(self) -> None:
+        self.renewals += 1
+
+    def unwatched(self, directories: Iterable[bytes]) -> list[bytes]:
+        return sorted(set(directories) - self.watched)
 
 
 @dataclass
@@ -87,15 +91,19 @@ def test_a_new_directory_that_gets_no_watch_is_polled(world: World) -> None:
     # Given a new directory that is seen, but whose watch is refused
     make(world, "new/b.md")
     world.follower.look(frozenset({b"new"}))
-    # When more comes into it, and below it, and nobody tells
+    # When more comes into it, and below it, and nobody tells, and to watch all anew does not help
     make(world, "new/c.md")
     make(world, "new/deep/d.md")
     world.pass_by(2.1)
+    assert (world.watches.renewals, world.notes["watch"]) == (1, None)
+    world.follower.scan("a directory had no watch")
     assert world.notes["watch"] is not None
-    assert world.notes["watch"].startswith("1 of 2 directories are not watched")
+    assert world.notes["watch"].startswith("2 of 3 directories are not watched")
+    make(world, "new/deep/e.md")
     world.pass_by(10.1)
     # Then it is found all the same
-    assert world.known() == {b"a.md", b"new/b.md", b"new/c.md", b"new/deep/d.md"}
+    assert world.known() == {b"a.md", b"new/b.md", b"new/c.md", b"new/deep/d.md", b"new/deep/e.md"}
+    assert world.watches.renewals == 1
     # And once it is gone, so is the warning
     for path in sorted((world.root / "new").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -103,6 +111,23 @@ def test_a_new_directory_that_gets_no_watch_is_polled(world: World) -> None:
     world.pass_by(10.1)
     world.pass_by(2.1)
     assert (world.known(), world.notes["watch"]) == ({b"a.md"}, None)
+
+
+def test_what_was_missed_in_a_directory_without_a_watch_is_looked_at_at_once(world: World) -> None:
+    # Given that to watch all anew was tried lately, and did not help
+    make(world, "old/b.md")
+    world.follower.scan("the timer")
+    world.follower.scan("a directory had no watch")
+    # When another directory gets no watch either, and more comes into it
+    world.follower.look(frozenset({b"new"}))
+    make(world, "new/c.md")
+    world.follower.look(frozenset({b"new"}))
+    make(world, "new/d.md")
+    world.pass_by(2.1)
+    world.pass_by(0.1)
+    # Then it is looked at when that is found out
+    assert b"new/d.md" in world.known()
+    assert world.watches.renewals == 1
 
 
 def test_a_new_directory_that_is_watched_is_not_polled(world: World) -> None:

@@ -20,6 +20,7 @@ _ENGINE = "headwater.engine"
 _REACH_S = 40.0
 #: a compaction that must first become worth it
 _REACH_COMPACTION_S = 120.0
+_REST_EVERY_S, _REST_S = 10.0, 3.0
 
 
 def _signal(pids: list[int], number: int) -> int:
@@ -78,12 +79,19 @@ def _is_compaction(name: str) -> bool:
 
 
 def reach(run: Run, name: str, action: str, nth: int = 1) -> None:
-    """Arm a failpoint and edit until it fires. A step that only long documents take gets one every second."""
+    """Arm a failpoint and edit until it fires. A step that only long documents take gets one every second, and a
+    compaction, which waits while much is written, a rest from edits."""
     session = run.session
     token = session.arm(name, action, nth)
     deadline = time.monotonic() + (_REACH_COMPACTION_S if _is_compaction(name) else _REACH_S)
     long_at = time.monotonic()
+    rest_at = long_at + _REST_EVERY_S
     while token.exists():
+        if _is_compaction(name) and time.monotonic() >= rest_at:
+            session.generator.stop()
+            time.sleep(_REST_S)
+            session.generator.start()
+            rest_at = time.monotonic() + _REST_EVERY_S
         if name == "worker:staged" and time.monotonic() >= long_at:
             session.generator.long_document()
             long_at = time.monotonic() + 2.0

@@ -111,6 +111,8 @@ class SentenceTransformersEmbedder:
         if self._model.device.type == "cpu" and not self._is_static:
             self.batch_size = _CPU_BATCH
             self.parallel, self._threads = _share_processor()
+        elif self._is_static:
+            self._threads = 1
         _check_vocabulary(self._model, settings.model)
         self._prompts = _prompts(self._model, settings)
         self._tokenizer_json = _plain_tokenizer(_fast_tokenizer(self._model, settings.model))

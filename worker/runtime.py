@@ -169,6 +169,7 @@ class Runtime:
             size=settings.sandboxes,
         )
         self._closers.append(sandboxes.close)
+        sandboxes.start()
         return Pipeline(
             root=root,
             index=index,

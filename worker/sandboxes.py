@@ -222,6 +222,19 @@ class SandboxPool:
         for number in range(size or os.cpu_count() or 1):
             self._free.put(_Slot(homes / str(number)))
 
+    def start(self) -> None:
+        """Start all children in the background, so that the first documents need not wait for that."""
+        for _ in range(self._free.qsize()):
+            threading.Thread(target=self._start_one, name="sandboxes", daemon=True).start()
+
+    def _start_one(self) -> None:
+        try:
+            with self._lent():
+                if self._closed:
+                    raise SandboxUnavailable("the extraction children have ended")
+        except SandboxUnavailable as error:
+            log.info("no extraction child was started ahead of the first document: %s", error)
+
     def extract(self, name: str, data: bytes) -> Extraction:
         """Text and chunks of a document. Blocks until a child is free.
 

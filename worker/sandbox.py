@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +38,7 @@ def main() -> None:
     setup, tokenizer_json = first
     confine(int(setup["memory_bytes"]), Path.cwd())  # before the first thread: it would stay outside
     _die_with(os.getppid())
+    import_module("worker.extract")  # now, not at the expense of the first document
     server = _Server(ModelTokenizer(tokenizer_json.decode()), setup)
     write_frame(answers, {"ready": True})
     while (request := read_frame(requests)) is not None:

@@ -161,7 +161,7 @@ def test_a_storm_of_live_documents_goes_in_groups_ahead_of_bulk_work_and_only_so
     ledger: Ledger, publisher: Publisher, broker: FakeCelery
 ) -> None:
     create(ledger, 20, "bulk", prefix=b"b")
-    create(ledger, 2000, "live")
+    create(ledger, 5000, "live")
     publisher.ring(ledger)
     first = broker.taken()
     assert [hint.lane for hint in first] == sorted((hint.lane for hint in first), reverse=True)
@@ -226,7 +226,7 @@ def test_live_work_goes_out_while_the_bulk_window_is_full(
 def test_bulk_work_goes_out_while_the_live_window_is_full(
     ledger: Ledger, publisher: Publisher, broker: FakeCelery
 ) -> None:
-    create(ledger, 2000, "live", prefix=b"l")
+    create(ledger, 5000, "live", prefix=b"l")
     for _ in range(100):
         publisher.ring(ledger)
     assert len(broker.taken()) == LIVE_WINDOW

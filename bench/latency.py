@@ -77,17 +77,18 @@ def run(work: Path, edits: int) -> dict[str, Any]:
     write_paragraphs(folder / "scanned", _OTHERS)
     with Running(folder, state) as service:
         service.wait_ready()
-        results["behind scanned files_s"] = list(_until_in_step(edited, service, edits))
+        results["behind scanned files_s"] = list(_until_indexed(edited, service, edits, _OTHERS + 1))
         write_paragraphs(folder / "live", _OTHERS)
         time.sleep(0.5)  # else it would be found before the first of them
-        results["behind live files_s"] = list(_until_in_step(edited, service, edits))
+        results["behind live files_s"] = list(_until_indexed(edited, service, edits, 2 * _OTHERS + 1))
     _show(results)
     return results
 
 
-def _until_in_step(edited: _Edited, service: Running, most: int) -> Iterator[float]:
+def _until_indexed(edited: _Edited, service: Running, most: int, documents: int) -> Iterator[float]:
+    """Edits until so many documents are indexed, or so many edits are made."""
     for _ in range(most):
-        if service.peek()["in_step"]:
+        if service.peek()["documents"]["indexed"] >= documents:
             return
         yield edited.edit(service)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import edits, ingest, latency, search, small
+from bench import edits, ingest, latency, moves, search, small
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -36,6 +36,7 @@ _ROWS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "ingest": lambda work, given: ingest.run(work, given.rounds),
     "small": lambda work, given: small.run(work, given.documents),
     "edits": lambda work, given: edits.run(work),
+    "moves": lambda work, given: moves.run(work),
     "latency": lambda work, given: latency.run(work, given.edits),
     "search": lambda work, given: search.run(work, given.points),
 }

@@ -23,12 +23,13 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 def run(work: Path, rounds: int) -> dict[str, Any]:
     """Run the rounds and print the table."""
-    results = _rounds(_folder(work), work, rounds)
+    results = _rounds(corpus(work), work, rounds)
     _show(results)
     return results
 
 
-def _folder(work: Path) -> Path:
+def corpus(work: Path) -> Path:
+    """The Rust book at the end of its history, else the docs of this project."""
     data = os.environ.get("HEADWATER_DATA")
     if not data:
         return _ROOT / "docs"

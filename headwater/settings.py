@@ -112,6 +112,9 @@ class Settings(BaseSettings):
     #: the embedded index is compacted when so many of its points, and a quarter of all, are dead
     compaction_points: int = Field(default=1000, ge=1)
 
+    #: vectors of texts that have left the embedded index are kept so long, and at most 50,000 of them; 0: not at all
+    keep_s: float = Field(default=7 * 24 * 3600.0, ge=0)
+
     #: address of the query API; port 0 takes any free one
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)

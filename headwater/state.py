@@ -45,6 +45,11 @@ class Layout:
         return self.root / "index.json"
 
     @property
+    def kept(self) -> Path:
+        """Vectors of texts that have left the index."""
+        return self.root / "kept.sqlite3"
+
+    @property
     def broker(self) -> Path:
         return self.root / "broker"
 

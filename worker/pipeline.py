@@ -25,6 +25,7 @@ from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError
 from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
 from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
+from worker.kept import KeptVectors
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
 from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
 
@@ -35,6 +36,9 @@ Vector = NDArray[np.float32]
 
 #: new texts of one document that are embedded before they are written: what a crash can cost
 _SLICE = 256
+
+#: allowed distance of a vector's length from 1
+_UNIT_TOLERANCE = 1e-2
 
 #: failures that are remembered, so that a hint that comes twice is not two tries
 _REMEMBERED_FAILURES = 10_000
@@ -74,7 +78,9 @@ class Pipeline:
         pipeline_fingerprint: str,
         max_file_bytes: int,
         check_space: Callable[[], None] = lambda: None,
+        kept: KeptVectors | None = None,
     ) -> None:
+        """``kept``: where vectors go that leave the index, if they are to be kept for a while."""
         self._root = root
         self._index = index
         self._embed = embed
@@ -83,6 +89,7 @@ class Pipeline:
         self._fingerprint = pipeline_fingerprint
         self._max_file_bytes = max_file_bytes
         self._check_space = check_space
+        self._kept = kept
         #: the last failures, by path: a hint that comes twice is answered, not tried once more
         self._failures: OrderedDict[bytes, Outcome] = OrderedDict()
         self._busy: set[bytes] = set()
@@ -208,6 +215,11 @@ class Pipeline:
         """Vectors that the index has are fetched first, all of them: writing may take their points away."""
         hashes = [chunk.text_hash for read in reads for chunk in read.extraction.chunks]
         vectors = self._index.vectors(hashes)
+        if self._kept is not None and (missing := [name for name in hashes if name not in vectors]):
+            vectors |= self._kept.find(missing)
+        for read in reads:
+            if read.held is not None and read.content_hash not in read.held.newest_hashes:
+                self._keep(document_id(read.item.path))
         outcomes: list[Outcome] = []
         fresh = 0
         groups = _groups(reads, vectors)
@@ -281,6 +293,20 @@ class Pipeline:
             total_chunks=len(read.extraction.chunks),
         )
 
+    def _keep(self, document: str) -> None:
+        """Keep the vectors of a document whose points will go."""
+        if self._kept is None:
+            return
+        offset: str | None = None
+        while True:
+            points, offset = self._index.page(offset, document)
+            named = ((p.payload.get("text_hash"), p.dense) for p in points)
+            found = {str(name): dense for name, dense in named if name and dense is not None and _is_unit(dense)}
+            if found:
+                self._kept.keep(found)
+            if offset is None:
+                return
+
     def _dimension(self) -> int:
         return int(self._embed((), "bulk")[0].shape[1])
 
@@ -288,10 +314,16 @@ class Pipeline:
 
     def _delete(self, item: Item) -> Outcome:
         document = document_id(item.path)
+        self._keep(document)
         left = self._index.remove(document, item.seq)
         if left is not None:
             return Outcome(item.path, item.seq, "superseded", index_seq=left.highest_seq)
         return Outcome(item.path, item.seq, "deleted")
+
+
+def _is_unit(vector: Vector) -> bool:
+    """A damaged index may hold others."""
+    return bool(abs(float(np.linalg.norm(vector)) - 1.0) < _UNIT_TOLERANCE)
 
 
 def _already(item: Item, source: Source, digest: str, held: DocumentState) -> Outcome | None:

@@ -24,6 +24,7 @@ from headwater.query import LocalEngine, query_embedding
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout
 from worker.census import census_pages
+from worker.kept import KeptVectors
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
@@ -179,7 +180,16 @@ class Runtime:
             pipeline_fingerprint=settings.pipeline_fingerprint(),
             max_file_bytes=settings.max_file_bytes,
             check_space=self._check_space,
+            kept=self._kept(embedder.name),
         )
+
+    def _kept(self, model: str) -> KeptVectors | None:
+        """Beside an embedded index; with a server's, whose workers are many, nothing is kept."""
+        if self._layout is None or not self._settings.keep_s:
+            return None
+        kept = KeptVectors(self._layout.kept, model, self._settings.keep_s)
+        self._closers.append(kept.close)
+        return kept
 
     def _sandbox_homes(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="headwater-")) if self._layout is None else self._layout.sandboxes

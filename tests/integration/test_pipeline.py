@@ -23,6 +23,7 @@ from headwater.index import IndexCounts
 from headwater.index_edge import EdgeIndex
 from headwater.lexical import Bm25Encoder
 from headwater.messages import Embedded, Hint, Item, Lane, Outcome
+from worker.kept import KeptVectors
 from worker.pipeline import Pipeline
 from worker.sandboxes import Extraction, ExtractionFailed, SandboxPool
 
@@ -148,7 +149,7 @@ MakeBench = Callable[..., Bench]
 
 @pytest.fixture
 def make_bench(tmp_path: Path, edge_index: EdgeIndex, sandboxes: SandboxPool) -> MakeBench:
-    def make(embed: Callable[[Sequence[str], Lane], tuple[Vector, int]]) -> Bench:
+    def make(embed: Callable[[Sequence[str], Lane], tuple[Vector, int]], kept: KeptVectors | None = None) -> Bench:
         folder = tmp_path / "folder"
         folder.mkdir()
         edge_index.ensure_schema("model@1", 384)
@@ -168,6 +169,7 @@ def make_bench(tmp_path: Path, edge_index: EdgeIndex, sandboxes: SandboxPool) ->
             pipeline_fingerprint="p",
             max_file_bytes=MAX_FILE_BYTES,
             check_space=check_space,
+            kept=kept,
         )
         return Bench(folder, edge_index, extractor, recorder, pipeline, space)
 
@@ -790,3 +792,56 @@ def test_a_write_that_ended_before_its_delete_is_finished_by_the_same_hint(quick
     # Then nothing of the longer version is left
     assert quick.index.count().chunks < before
     assert {point.payload["seq"] for point in quick.index.scan()} == {hint.items[0].seq}
+
+
+# -- what has left the index -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeping(make_bench: MakeBench, tmp_path: Path) -> Bench:
+    return make_bench(plain_vectors, KeptVectors(tmp_path / "kept.sqlite3", "model@1", keep_s=100.0))
+
+
+def test_a_deleted_document_that_is_restored_is_not_embedded_again(keeping: Bench) -> None:
+    keeping.write("a.md", _SECTIONS)
+    keeping.apply("a.md")
+    embedded = keeping.embed.take()
+    assert len(embedded) > 2
+    keeping.apply(delete=["a.md"])
+    assert keeping.texts("a.md") == []
+    # When it comes back, under another name
+    keeping.write("b.md", _SECTIONS)
+    keeping.apply("b.md")
+    assert keeping.embed.take() == []
+    assert keeping.texts("b.md") == embedded
+    keeping.check_vectors("b.md", atol=0)
+
+
+def test_another_version_and_back_embeds_only_what_never_was_there(keeping: Bench) -> None:
+    keeping.write("a.md", _SECTIONS)
+    keeping.apply("a.md")
+    keeping.embed.take()
+    other = _SECTIONS.replace("Text 2", "Another text").replace("Text 4", "One more text")
+    keeping.write("a.md", other)
+    keeping.apply("a.md")
+    assert len(keeping.embed.take()) == 2
+    for version in (_SECTIONS, other, _SECTIONS):
+        keeping.write("a.md", version)
+        keeping.apply("a.md")
+        assert keeping.embed.take() == []
+        keeping.check_vectors("a.md", atol=0)
+
+
+def test_a_vector_of_a_damaged_index_is_not_kept(keeping: Bench) -> None:
+    keeping.write("a.md", "# A\n\nSome words.\n")
+    keeping.apply("a.md")
+    [point] = [point for point in keeping.index.scan(with_vectors=True) if point.dense is not None]
+    assert point.dense is not None
+    keeping.index._upsert([replace(point, dense=point.dense * np.nan)], {str(point.payload["document_id"]): 2**52})
+    keeping.embed.take()
+    keeping.apply(delete=["a.md"])
+    keeping.apply("a.md")
+    assert len(keeping.embed.take()) == 1
+
+
+_SECTIONS = "\n\n".join(f"# Section {n}\n\nText {n} of some words." for n in range(6))

@@ -21,7 +21,7 @@ __all__ = ["Publisher"]
 
 #: documents and bytes in one bulk hint: enough to share the cost of a message and of a flush
 _HINT_DOCUMENTS = 64
-_HINT_BYTES = 128 * 1024
+_HINT_BYTES = 32 * 1024
 #: live hints on their way at once
 _LIVE_WINDOW = 64
 #: up to so many live documents that are due have a hint of their own, so that none waits for another; a storm of more

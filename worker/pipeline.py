@@ -266,7 +266,7 @@ class Pipeline:
                 raise ModelError(f"the model gave {len(rows)} vectors for {len(part)} texts")
             vectors.update(zip((chunk.text_hash for chunk in part), rows, strict=True))
             fresh += embedded
-            if first + _SLICE < len(missing):
+            if first + _SLICE < len(missing):  # of one document: groups are made so
                 self._check_space()
                 self._index.stage(self._document(group[0], part, vectors))
                 reach("worker:staged")
@@ -365,12 +365,22 @@ def _missing(group: Sequence[_Read], vectors: dict[str, Vector]) -> list[Chunk]:
 
 
 def _groups(reads: Sequence[_Read], vectors: dict[str, Vector]) -> list[list[_Read]]:
-    """Short documents share embedding calls; a long one has its own, and so has one at its last try."""
-    own: list[_Read] = []
-    short: list[_Read] = []
+    """Short documents share embedding calls, as many as fit into one slice of texts; a long one, of several slices, has
+    its own, and so has one at its last try."""
+    own: list[list[_Read]] = []
+    shared: list[list[_Read]] = []
+    room = 0
     for read in reads:
-        (own if _is_last(read) or len(_missing([read], vectors)) > _SLICE else short).append(read)
-    return [*([short] if short else []), *([read] for read in own)]
+        new = len(_missing([read], vectors))
+        if _is_last(read) or new > _SLICE:
+            own.append([read])
+        elif shared and new <= room:
+            shared[-1].append(read)
+            room -= new
+        else:
+            shared.append([read])
+            room = _SLICE - new
+    return shared + own
 
 
 def _is_last(read: _Read) -> bool:

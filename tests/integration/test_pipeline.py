@@ -794,6 +794,19 @@ def test_a_write_that_ended_before_its_delete_is_finished_by_the_same_hint(quick
     assert {point.payload["seq"] for point in quick.index.scan()} == {hint.items[0].seq}
 
 
+def test_short_documents_that_are_many_texts_together_keep_to_their_own(keeping: Bench) -> None:
+    # Given documents none of which is long, and which are more texts than are embedded at once
+    sections = {f"{n}.md": 2 if n == 0 else 60 for n in range(12)}
+    for name, number in sections.items():
+        keeping.write(name, "\n\n".join(f"# {name} {n}\n\nText {n} of {name}." for n in range(number)))
+    outcomes = keeping.apply(*sections, lane="bulk")
+    # Then each has its own chunks and no others
+    assert [outcome.chunks for outcome in outcomes] == list(sections.values())
+    for name, number in sections.items():
+        assert [name in text for text in keeping.texts(name)] == [True] * number
+        keeping.check_vectors(name, atol=0)
+
+
 # -- what has left the index -------------------------------------------------------------------------------------
 
 

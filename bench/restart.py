@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.ingest import corpus
-from bench.service import Running, make_static_model, memory_mb
-from bench.small import write_paragraphs
+from bench.service import Running, make_static_model
+from bench.small import restart, write_paragraphs
 
 #: of a large folder, files beyond this are refused: what is measured here is the number of files
 _LARGE_FILE_BYTES = 4096
@@ -22,34 +22,20 @@ def run(work: Path, documents: int, large: Path | None) -> dict[str, Any]:
     model = str(make_static_model(work))
     shutil.copytree(corpus(work), work / "small")
     write_paragraphs(work / "many", documents)
-    folders = {"small": work / "small", "many": work / "many"} | ({} if large is None else {"large": large})
-    results = {name: _restart(folder, work / f"state-{name}", model) for name, folder in folders.items()}
+    results = {name: _restart(work / name, work / f"state-{name}", HEADWATER_MODEL=model) for name in ("small", "many")}
+    if large is not None:
+        bound = {"HEADWATER_MAX_FILE_BYTES": str(_LARGE_FILE_BYTES)}
+        results["large"] = _restart(large, work / "state-large", HEADWATER_MODEL=model, **bound)
     _show(results)
     return results
 
 
-def _restart(folder: Path, state: Path, model: str) -> dict[str, Any]:
-    environment = {"HEADWATER_MODEL": model, "HEADWATER_MAX_FILE_BYTES": str(_LARGE_FILE_BYTES)}
-    if folder.name in ("small", "many"):
-        del environment["HEADWATER_MAX_FILE_BYTES"]
+def _restart(folder: Path, state: Path, **environment: str) -> dict[str, Any]:
     with Running(folder, state, **environment) as service:
         service.wait_ready()
         service.wait_all(1)
         embedded = service.peek()["embedded_texts_total"]
-    with Running(folder, state, **environment) as service:
-        ready = service.wait_ready()
-        in_step = service.wait_all()
-        files, scan_s, changes = service.last_scan()
-        return {
-            "files": files,
-            "scan_s": scan_s,
-            "changes": changes,
-            "in_step_after_start_s": in_step - service.started,
-            "model_ready_after_start_s": ready - service.started,
-            "embedded": service.peek()["embedded_texts_total"] - embedded,
-            "producer_mb": memory_mb(service.children("headwater watch")),
-            "documents": service.peek()["documents"],
-        }
+    return restart(folder, state, embedded, **environment)
 
 
 def _show(results: dict[str, Any]) -> None:
@@ -60,7 +46,7 @@ def _show(results: dict[str, Any]) -> None:
         table.add_row(
             f"{row['files']}",
             f"{row['scan_s']:.3f}",
-            f"{row['in_step_after_start_s']:.1f}",
+            f"{row['whole_s']:.1f}",
             f"{row['embedded']}",
             f"{row['producer_mb']:.0f}",
             f"{60 + row['files'] * 400 / 1e6:.0f}",

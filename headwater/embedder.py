@@ -107,14 +107,15 @@ class SentenceTransformersEmbedder:
         _cast_linear(self._model, self._autocast)
         self._is_static = isinstance(self._model.tokenizer, Tokenizer)
         self.batch_size = _STATIC_BATCH if self._is_static else _GPU_BATCH
-        self.parallel, self._threads = 1, 0
+        self.parallel, self._threads = (
+            1,
+            int(self._is_static),
+        )  # a second thread would only wait for work, at full speed
         if not self._is_static:
             _pad_to_buckets(self._model)
         if self._model.device.type == "cpu" and not self._is_static:
             self.batch_size = _CPU_BATCH
             self.parallel, self._threads = _share_processor()
-        elif self._is_static:
-            self._threads = 1
         _check_vocabulary(self._model, settings.model)
         self._prompts = _prompts(self._model, settings)
         self._tokenizer_json = _plain_tokenizer(_fast_tokenizer(self._model, settings.model))

@@ -26,7 +26,7 @@ from headwater.index import (
     SeenPoint,
 )
 
-__all__ = ["RRF_K", "QdrantIndex", "document_points", "fence_conditions"]
+__all__ = ["RRF_K", "QdrantIndex", "are_units", "document_points", "fence_conditions"]
 
 Vector = NDArray[np.float32]
 _Item = TypeVar("_Item")
@@ -163,7 +163,7 @@ class QdrantIndex(ABC):
         while missing:
             having = (Condition("text_hash", any_of=tuple(missing)),)
             page, offset = self._page(having, ("text_hash",), offset, with_vectors=True)
-            usable = (point for point in page if point.dense is not None and _are_units(point.dense[np.newaxis]))
+            usable = (point for point in page if point.dense is not None and are_units(point.dense[np.newaxis]))
             found |= {point.payload["text_hash"]: point.dense for point in usable if point.dense is not None}
             if offset is None:
                 break
@@ -223,13 +223,13 @@ def _check_vectors(document: DocumentWrite, dimension: int) -> None:
     shape = (len(document.chunks), dimension)
     if document.dense.shape != shape or len(document.sparse) != len(document.chunks):
         raise ValueError(f"vectors of shape {document.dense.shape} were given where {shape} was expected")
-    if not _are_units(document.dense):
+    if not are_units(document.dense):
         raise ValueError("a vector is not finite or not of unit length")
     if not all(math.isfinite(value) for sparse in document.sparse for value in sparse.values):
         raise ValueError("a sparse vector is not finite")
 
 
-def _are_units(rows: Vector) -> bool:
+def are_units(rows: Vector) -> bool:
     """Whether each row is finite and of unit length: a damaged index may hold others."""
     lengths = np.linalg.norm(rows, axis=1)
     return bool(np.all(np.abs(lengths - 1.0) < _UNIT_TOLERANCE))  # also false for NaN and infinity

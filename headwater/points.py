@@ -47,7 +47,13 @@ class Points(Protocol):
     def close(self) -> None: ...
 
 
-def pages(points: Points, document_id: str | None = None) -> Iterator[list[Point]]:
+class Paged(Protocol):
+    """What has points to page through: an index, or ``Points``."""
+
+    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]: ...
+
+
+def pages(points: Paged, document_id: str | None = None) -> Iterator[list[Point]]:
     """All pages, one after the other."""
     offset: str | None = None
     while True:

@@ -24,7 +24,9 @@ from headwater.document import content_hash, document_id, path_to_text
 from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, ModelStalled, SandboxUnavailable
 from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
+from headwater.index_qdrant import are_units
 from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
+from headwater.points import pages
 from worker.kept import KeptVectors
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
 from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
@@ -36,9 +38,6 @@ Vector = NDArray[np.float32]
 
 #: new texts of one document that are embedded before they are written: what a crash can cost
 _SLICE = 256
-
-#: allowed distance of a vector's length from 1
-_UNIT_TOLERANCE = 1e-2
 
 #: failures that are remembered, so that a hint that comes twice is not two tries
 _REMEMBERED_FAILURES = 10_000
@@ -297,15 +296,11 @@ class Pipeline:
         """Keep the vectors of a document whose points will go."""
         if self._kept is None:
             return
-        offset: str | None = None
-        while True:
-            points, offset = self._index.page(offset, document)
+        for points in pages(self._index, document):
             named = ((p.payload.get("text_hash"), p.dense) for p in points)
-            found = {str(name): dense for name, dense in named if name and dense is not None and _is_unit(dense)}
+            found = {str(name): row for name, row in named if name and row is not None and are_units(row[np.newaxis])}
             if found:
                 self._kept.keep(found)
-            if offset is None:
-                return
 
     def _dimension(self) -> int:
         return int(self._embed((), "bulk")[0].shape[1])
@@ -319,11 +314,6 @@ class Pipeline:
         if left is not None:
             return Outcome(item.path, item.seq, "superseded", index_seq=left.highest_seq)
         return Outcome(item.path, item.seq, "deleted")
-
-
-def _is_unit(vector: Vector) -> bool:
-    """A damaged index may hold others."""
-    return bool(abs(float(np.linalg.norm(vector)) - 1.0) < _UNIT_TOLERANCE)
 
 
 def _already(item: Item, source: Source, digest: str, held: DocumentState) -> Outcome | None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from headwater.document import document_id, path_to_text
-from headwater.index import Point
+from headwater.index import Point, SeenPoint
 from headwater.points import Points, pages
 from headwater.verbs.rereading import Rereader, Unreadable, Vanished
 from headwater.verbs.scratch import Scratch, Stray, Target
@@ -202,36 +202,30 @@ class Audit:
             self.scratch.want_again(path, None if target is None else target.fingerprint)
 
     def _judge_strays(self) -> None:
-        waited = not self.live
         for stray in self.scratch.strays():
-            if not waited:
-                time.sleep(_SETTLE_S)
-                waited = True
             path = _path_from(stray)
-            if path is not None and self._is_closed(path):
-                continue
-            if path is None or not self._is_on_its_way(path):
+            if path is None:
+                self._accuse_stray(stray, None)
+            elif not self._is_closed(path) and not self._is_on_its_way(path):
                 self._accuse_stray(stray, path)
 
     def _is_on_its_way(self, path: bytes) -> bool:
-        """Whether the service has yet to take the points away, or has done so, or the document has come back."""
+        """Whether the service has yet to take the points away, or may have done so."""
         entry = self.ledger.entry(path)
+        if self.live:
+            self.scratch.suspect(path, _version(self._look(path), entry), time.monotonic())
+            return True
         if entry is not None and entry.due:
             self.scratch.wait(path)
             return True
-        if not self.live:
-            return False
-        if (target := self._look(path)) is not None:
-            self.scratch.suspect(path, _version(target, entry), time.monotonic())
-            return True
-        return next(self._points_of(path), None) is None
+        return False
 
     def _accuse_stray(self, stray: Stray, path: bytes | None) -> None:
         if path is None:
-            detail = f"a point that names no document of any folder (id {stray.example})"
+            nameless = f"a point that names no document of any folder (id {stray.example})"
+            self.scratch.add_findings([Finding("orphan", stray.path, nameless)])
         else:
-            detail = f"{stray.points} points of a document that is not in the folder"
-        self.scratch.add_findings([Finding("orphan", stray.path, detail)])
+            self.scratch.add_findings([_orphan(stray.path, stray.points)])
         self.scratch.discard_stray(stray)
 
     # -- ledger ----------------------------------------------------------------------------------------------
@@ -252,11 +246,16 @@ class Audit:
             return
         if entry.due:
             self.scratch.wait(entry.path)
+        elif entry.operation == "index" and self.live:
+            self.scratch.suspect(entry.path, _version(None, entry), time.monotonic())
         elif entry.operation == "index":
-            self.scratch.want_again(entry.path, None)
-            if not self.scratch.is_stray(document_id(entry.path)):
-                detail = f"the ledger has it as {entry.state}, and it is not in the folder"
-                self.scratch.add_findings([Finding("stale", path_to_text(entry.path), detail)])
+            self._accuse_row(entry, has_points=self.scratch.is_stray(document_id(entry.path)))
+
+    def _accuse_row(self, entry: Any, *, has_points: bool) -> None:
+        self.scratch.want_again(entry.path, None)
+        if not has_points:  # they are accused themselves
+            detail = f"the ledger has it as {entry.state}, and it is not in the folder"
+            self.scratch.add_findings([Finding("stale", path_to_text(entry.path), detail)])
 
     # -- again -----------------------------------------------------------------------------------------------
 
@@ -281,7 +280,7 @@ class Audit:
     def _look_at(self, path: bytes, version: str, since: float) -> None:
         entry, target = self.ledger.entry(path), self._look(path)
         if target is None:
-            self._judge_gone(path, entry)
+            self._judge_gone(path, entry, version, since)
             return
         examined = self._examine(target, entry)
         verdict, now = examined.verdict, time.monotonic()
@@ -292,11 +291,27 @@ class Audit:
         self.scratch.acquit(path)
         self._accuse(target, verdict)
 
-    def _judge_gone(self, path: bytes, entry: Any) -> None:
-        """The file went meanwhile: all is well when ledger and index have let go of it."""
-        settled = entry is None or (entry.operation == "delete" and not entry.due)
-        if settled and next(self._points_of(path), None) is None:
+    def _judge_gone(self, path: bytes, entry: Any, version: str, since: float) -> None:
+        """There is no file now: all is well when ledger and index have let go of it, and the service gets its time."""
+        points = [seen_point(point) for point in self._points_of(path)]
+        let_go = entry is None or entry.operation == "delete"
+        due = entry is not None and entry.due
+        now, version_now = time.monotonic(), _version(None, entry)
+        early = due or version_now != version or now - since < (_SETTLE_S if let_go else _UNSEEN_S)
+        if let_go and not due and not points:
             self.scratch.acquit(path)
+        elif early:
+            self.scratch.suspect(path, version_now, now)
+        else:
+            self.scratch.acquit(path)
+            self._accuse_gone(path, entry, points)
+
+    def _accuse_gone(self, path: bytes, entry: Any, points: list[SeenPoint]) -> None:
+        if points:
+            self.scratch.add_findings([_orphan(path_to_text(path), len(points))])
+            self.scratch.discard(points)
+        if entry is not None and entry.operation == "index":
+            self._accuse_row(entry, has_points=bool(points))
 
     def _look(self, path: bytes) -> Target | None:
         """What is at a path now."""
@@ -313,10 +328,14 @@ def _is_unseen(target: Target, entry: Any) -> bool:
     return entry is None or entry.operation != "index" or entry.fingerprint != target.fingerprint
 
 
-def _version(target: Target, entry: Any) -> str:
-    """Which versions of file and ledger row are compared."""
+def _orphan(path: str, points: int) -> Finding:
+    return Finding("orphan", path, f"{points} points of a document that is not in the folder")
+
+
+def _version(target: Target | None, entry: Any) -> str:
+    """Which versions of file, if there is one, and ledger row are compared."""
     row = None if entry is None else (entry.operation, entry.wanted_seq, entry.applied_seq, entry.state)
-    return repr((target.fingerprint, row))
+    return repr((None if target is None else target.fingerprint, row))
 
 
 def _document_of(point: Point) -> str | None:

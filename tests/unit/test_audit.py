@@ -272,6 +272,51 @@ def test_a_document_that_changes_all_the_time_waits(world: World, monkeypatch: p
     assert (totals.waiting, findings) == (1, [])
 
 
+def test_a_file_that_goes_while_it_is_verified_is_not_accused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service learns of it a moment after it is gone: nothing is due yet when the ledger is read."""
+    clock = Clock()
+    monkeypatch.setattr("headwater.verbs.audit.time", clock)
+
+    gone: list[bytes] = []
+
+    def let_go() -> None:
+        seen = world.scanner.scan()
+        with world.ledger.transaction():
+            world.ledger.want(diff(world.ledger.known(), seen), seen, "bulk")
+            for path in gone:
+                world.ledger.applied(Outcome(path, world.ledger.wanted_seq(path), "deleted", None), 1)
+
+    def points_of(document: str) -> list[Point]:
+        """Without those that the service has taken away."""
+        found = [point for point in world.points if point.payload["document_id"] == document]
+        let_go_of = {path for path in gone if (entry := world.ledger.entry(path)) and entry.operation == "delete"}
+        return [point for point in found if point.payload["path"].encode() not in let_go_of]
+
+    clock.meanwhile = let_go
+    # Given two documents that go while it begins, one of which never had any points
+    documents = {point.payload["document_id"]: point.payload["document_id"] for point in world.points}
+    for name in ("a.txt", "empty.txt"):
+        (world.root / name).unlink()
+        gone.append(name.encode())
+    totals, findings, scratch = run(world, Made(documents, points_of), live=True)
+    assert (totals.waiting, findings, list(scratch.again())) == (0, [], [])
+    assert clock.now > 100.0
+
+
+def test_a_file_whose_end_a_running_service_never_notices_is_accused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("headwater.verbs.audit.time", clock)
+    (world.root / "a.txt").unlink()
+    (world.root / "empty.txt").unlink()
+    totals, findings, scratch = world.audit(live=True)
+    assert (totals.waiting, set(short(findings))) == (0, {("orphan", "a.txt"), ("stale", "empty.txt")})
+    assert [path for path, _ in scratch.again()] == [b"a.txt", b"empty.txt"]
+    assert len(list(scratch.discards())) == 3  # two chunks and the record
+    assert clock.now - 100.0 >= 15.0
+
+
 def test_points_that_a_filter_does_not_find_are_unsearchable(world: World) -> None:
     """A damaged payload index: the scan sees a point that the filter by document does not."""
     lost = world.points[0]

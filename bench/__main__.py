@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import edits, ingest, latency, moves, restart, search, small
+from bench import borders, edits, ingest, latency, memory, moves, restart, search, small, storm
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -22,6 +22,8 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=10_000, help="small files")
     parser.add_argument("--edits", type=int, default=200, help="edits whose latency is measured")
     parser.add_argument("--points", type=int, nargs="*", default=[10_000, 200_000], help="sizes of the searched index")
+    parser.add_argument("--files", type=int, default=50_000, help="new files of the storm")
+    parser.add_argument("--chunks", type=int, default=200_000, help="chunks in the index whose worker's memory is read")
     parser.add_argument("--large", type=Path, help="a folder of very many files, for the restart")
     given = parser.parse_args()
     if unknown := set(given.rows) - set(_ROWS):
@@ -37,9 +39,12 @@ _ROWS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "ingest": lambda work, given: ingest.run(work, given.rounds),
     "small": lambda work, given: small.run(work, given.documents),
     "edits": lambda work, given: edits.run(work),
+    "borders": lambda work, given: borders.run(work),
     "restart": lambda work, given: restart.run(work, given.documents, given.large),
     "moves": lambda work, given: moves.run(work),
     "latency": lambda work, given: latency.run(work, given.edits),
+    "storm": lambda work, given: storm.run(work, given.files),
+    "memory": lambda work, given: memory.run(work, given.chunks),
     "search": lambda work, given: search.run(work, given.points),
 }
 

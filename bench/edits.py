@@ -147,6 +147,25 @@ def _replay(stream: Path, work: Path) -> dict[str, Any]:
     }
 
 
+def edits_of(stream: Path) -> Iterator[tuple[str, str]]:
+    """Each edit of a history: the text of a file before and after it."""
+    texts: dict[str, str] = {}
+    for entry in _lines(stream):
+        if entry["kind"] == "base":
+            texts[entry["path"]] = entry.get("text", "")
+        for operation in entry.get("ops", ()):
+            if operation["op"] == "rm":
+                texts.pop(operation["path"], None)
+            elif operation["op"] == "mv":
+                moved = texts.pop(operation["from"], "")
+                texts[operation["to"]] = operation.get("text", moved)
+            else:
+                path, text = operation["path"], operation.get("text", "")
+                if path in texts:
+                    yield texts[path], text
+                texts[path] = text
+
+
 def _lines(stream: Path) -> Iterator[dict[str, Any]]:
     with lzma.open(stream, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)

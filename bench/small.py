@@ -35,11 +35,12 @@ def run(work: Path, documents: int) -> dict[str, Any]:
     return results
 
 
-def write_paragraphs(folder: Path, documents: int) -> None:
-    """Files of one paragraph of 60 words each, a hundred in a directory."""
+def write_paragraphs(folder: Path, documents: int, directories: int | None = None) -> None:
+    """Files of one paragraph of 60 words each, in so many directories, else a hundred in each."""
+    in_each = 100 if directories is None else -(-documents // directories)
     chance = random.Random(1)
     for number in range(documents):
-        path = folder / f"d{number // 100:03}" / f"f{number:04}.md"
+        path = folder / f"d{number // in_each:03}" / f"f{number:04}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"Note {number}. " + " ".join(chance.choices(_WORDS, k=60)) + ".\n")
 

@@ -1,0 +1,147 @@
+"""Memory of a worker with the default model over an index of many chunks.
+
+The folder is real, and so are ledger, chunks and points: they come from producer and worker code in this process. Only
+the vectors are drawn, since real ones take an hour; then the service starts with the default model, all in step.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from bench.service import Running, memory_mb, percentile
+from headwater.embedder import load_embedder
+from headwater.index_edge import EdgeIndex
+from headwater.lexical import Bm25Encoder
+from headwater.messages import Hint, Item, Outcome
+from headwater.settings import Settings
+from headwater.state import find_layout
+from producer.diff import diff
+from producer.ledger import Ledger
+from producer.rules import Rules
+from producer.scanner import Scanner
+from worker.pipeline import Pipeline
+from worker.sandboxes import SandboxPool
+
+_CHUNKS_A_FILE = 10
+_SEARCHES = 200
+_SENTENCE = "{} {} of the {} runs beside the {} and is {} when the {} comes."
+_WORDS = ("river", "spring", "stone", "valley", "meadow", "harbour", "lantern", "copper", "violet", "thunder", "window")
+
+
+def run(work: Path, chunks: int) -> dict[str, Any]:
+    """Proportional memory of worker and engine when idle, after searches and after edits; the searches' times."""
+    folder, state = work / "folder", work / "state"
+    _write(folder, chunks // _CHUNKS_A_FILE)
+    held = _index(folder, state, work)
+    results: dict[str, Any] = {"chunks": held}
+    with Running(folder, state) as service:
+        service.wait_ready()
+        service.wait_all()
+        results["embedded at the start"] = service.peek()["embedded_texts_total"]
+        results["idle_mb"] = _worker(service)
+        took = [_search(service, number) for number in range(_SEARCHES)]
+        results["searches_mb"], results["search_p50_ms"] = _worker(service), percentile(took, 0.5)
+        for path in sorted(folder.rglob("*.md"))[:200]:
+            path.write_text(path.read_text() + "\nOne more sentence of an edit.\n")
+        service.wait_all()
+        results["edits_mb"] = _worker(service)
+    _show(results)
+    return results
+
+
+def _write(folder: Path, files: int) -> None:
+    chance = random.Random(1)
+    for number in track(range(files), "writing files", transient=True):
+        path = folder / f"d{number % 100:02}" / f"f{number}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sections = []
+        for section in range(_CHUNKS_A_FILE):
+            sentences = [_SENTENCE.format(*chance.choices(_WORDS, k=6)) for _ in range(8)]
+            sections.append(f"# Section {section} of {number}\n\n{' '.join(sentences)}\n")
+        path.write_text("\n".join(sections))
+
+
+def _index(folder: Path, state: Path, work: Path) -> int:
+    """Bring ledger and index in step with the folder; the number of chunks."""
+    settings = Settings.load(folder=folder, state_dir=state)
+    layout = find_layout(settings).create()
+    embedder = load_embedder(settings)
+    index = EdgeIndex(layout.index, layout.manifest)
+    manifest = index.ensure_schema(embedder.name, embedder.dimension)
+    ledger = Ledger(layout.ledger)
+    ledger.set_metas({"index_id": manifest.index_id, "pipeline": settings.pipeline_fingerprint()})
+    sandboxes = SandboxPool(
+        embedder.tokenizer_json,
+        homes=work / "sandbox",
+        max_tokens=min(settings.chunk_tokens, embedder.window),
+        timeout_s=settings.extract_timeout_s,
+        memory_bytes=settings.sandbox_memory_bytes,
+    )
+    chance = np.random.default_rng(1)
+
+    def draw(texts: Any, priority: Any) -> Any:
+        rows = chance.normal(size=(len(texts), embedder.dimension)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True), 0
+
+    pipeline = Pipeline(
+        root=os.fsencode(folder),
+        index=index,
+        embed=draw,
+        encode_sparse=Bm25Encoder().document,
+        extractor=sandboxes,
+        pipeline_fingerprint=settings.pipeline_fingerprint(),
+        max_file_bytes=settings.max_file_bytes,
+    )
+    seen = Scanner(os.fsencode(folder), Rules(os.fsencode(folder))).scan()
+    with ledger.transaction():
+        ledger.want(diff(ledger.known(), seen), seen, "bulk")
+    paths = sorted(seen)
+    for first in track(range(0, len(paths), 64), "indexing", transient=True):
+        items = tuple(Item(path, ledger.wanted_seq(path), "index") for path in paths[first : first + 64])
+        outcomes = [found for found in pipeline.apply(Hint(items, "bulk")) if isinstance(found, Outcome)]
+        with ledger.transaction():
+            for outcome in outcomes:
+                ledger.applied(outcome, 1)
+    index.flush()
+    held = index.count().chunks
+    index.close()
+    ledger.close()
+    sandboxes.close()
+    return held
+
+
+def _worker(service: Running) -> dict[str, float]:
+    """Pss of the worker, of the engine's process and of the extraction children."""
+    names = {"worker": "headwater work", "engine": "headwater.engine", "extraction": "worker.sandbox"}
+    found = {name: memory_mb(service.children(command)) for name, command in names.items()}
+    return {**found, "all": sum(found.values())}
+
+
+def _search(service: Running, number: int) -> float:
+    question = " ".join(random.Random(number).choices(_WORDS, k=5))
+    began = time.perf_counter()
+    service.ask("/v1/search", {"text": question, "mode": "hybrid"})
+    return 1000 * (time.perf_counter() - began)
+
+
+def _show(results: dict[str, Any]) -> None:
+    table = Table(title=f"memory at {results['chunks']} chunks with the default model, MB")
+    table.add_column("when")
+    for column in ("worker", "engine", "extraction", "all"):
+        table.add_column(column, justify="right")
+    for when in ("idle", "searches", "edits"):
+        table.add_row(when, *(f"{figure:.0f}" for figure in results[f"{when}_mb"].values()))
+    embedded, took = results["embedded at the start"], results["search_p50_ms"]
+    table.caption = (
+        f"{embedded} texts embedded at the start; search p50 {took:.1f} ms over the API, its embedding included"
+    )
+    Console().print(table)

@@ -33,8 +33,11 @@ from worker.chunk import chunk
 from worker.tokens import ModelTokenizer
 
 Chunker = Callable[[str], list[Chunk]]
-_HISTORIES = ("rust-book", "fastapi-en")
+_HISTORIES = ("rust-book",)
 _TOP = 5
+#: characters of a prompt's context, and chunks that hold as many in any case
+_CONTEXT = 4000
+_MOST = 40
 #: every so many of SQuAD's 10,570 questions is asked
 _EVERY = 7
 #: versions of files whose chunks are kept: what one edit wrote the next begins with
@@ -106,13 +109,13 @@ def measure(cut: Chunker, embedder: Embedder, data: Path, work: Path) -> dict[st
     articles = data / "retrieval" / "squad-articles"
     with _Searched(cut, embedder, articles / "files", work / "squad") as index:
         questions = [json.loads(line) for line in (articles / "questions.jsonl").read_text("utf-8").splitlines()]
-        found["answer in top 5"] = _answered(index, questions[::_EVERY])
+        found["answer in top 5"], found["answer in prompt"] = _answered(index, questions[::_EVERY])
         found["chunks"], found["characters"] = index.chunks, index.characters / index.chunks
         found["embedding_s"] = index.embedding_s
     passages = data / "retrieval" / "chunking-eval"
     with _Searched(cut, embedder, passages / "corpora", work / "passages") as index:
         questions = [json.loads(line) for line in (passages / "questions.jsonl").read_text("utf-8").splitlines()]
-        found["passages in top 5"] = _covered(index, questions)
+        found["passages in top 5"], found["passages in prompt"] = _covered(index, questions)
     return found
 
 
@@ -169,8 +172,9 @@ class _Searched:
         return rows
 
     def top(self, question: str) -> list[dict[str, Any]]:
+        """The best chunks, so many that they hold the characters of a prompt."""
         dense = self._embedder.encode([question], "query")[0]
-        found = self._index.search(SearchQuery("hybrid", _TOP, dense, self._bm25.query(question)))
+        found = self._index.search(SearchQuery("hybrid", _MOST, dense, self._bm25.query(question)))
         return [dict(hit.payload) for hit in found]
 
     def __enter__(self) -> _Searched:
@@ -180,36 +184,50 @@ class _Searched:
         self._index.close()
 
 
-def _answered(index: _Searched, questions: Sequence[dict[str, Any]]) -> float:
-    """Share of the questions whose answer, where it stands, is within one of the first chunks."""
-    right = 0
+def _answered(index: _Searched, questions: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Share of the questions whose answer, where it stands, is within one of the first chunks, and of those that fill
+    a prompt."""
+    right = []
     for question in questions:
         start, end = question["answer"]
         hits = index.top(question["text"])
-        right += any(hit["path"] == question["file"] and hit["start"] <= start and end <= hit["end"] for hit in hits)
-    return right / len(questions)
+        holds = [hit["path"] == question["file"] and hit["start"] <= start and end <= hit["end"] for hit in hits]
+        right.append((any(holds[:_TOP]), any(holds[: _fitting(hits)])))
+    five, prompt = np.mean(right, axis=0)
+    return float(five), float(prompt)
 
 
-def _covered(index: _Searched, questions: Sequence[dict[str, Any]]) -> float:
-    """Mean share of the characters of a question's passages that the first chunks hold."""
+def _covered(index: _Searched, questions: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Mean share of a question's passages, in characters, that the first chunks hold, and those that fill a prompt."""
     shares = []
     for question in questions:
-        spans = [
-            (hit["start"], hit["end"]) for hit in index.top(question["text"]) if hit["path"] == f"{question['doc']}.md"
-        ]
+        hits = index.top(question["text"])
+        own = [(hit["path"] == f"{question['doc']}.md", hit["start"], hit["end"]) for hit in hits]
         wanted = {at for span in question["references"] for at in range(span["start"], span["end"])}
-        held = {at for start, end in spans for at in range(start, end)}
-        shares.append(len(wanted & held) / len(wanted))
-    return float(np.mean(shares))
+        row = []
+        for most in (_TOP, _fitting(hits)):
+            held = {at for mine, start, end in own[:most] if mine for at in range(start, end)}
+            row.append(len(wanted & held) / len(wanted))
+        shares.append(row)
+    five, prompt = np.mean(shares, axis=0)
+    return float(five), float(prompt)
+
+
+def _fitting(hits: Sequence[dict[str, Any]]) -> int:
+    """How many of the first chunks fit in a prompt's context together."""
+    ends = np.cumsum([hit["end"] - hit["start"] for hit in hits])
+    return int(np.searchsorted(ends, _CONTEXT, side="right"))
 
 
 def _show(results: dict[str, Any]) -> None:
     table = Table(title="chunk borders: what an edit costs, and what a search finds")
-    columns = (*_HISTORIES, "answer in top 5", "passages in top 5", "characters", "chunks")
+    shares = (*_HISTORIES, "answer in top 5", "answer in prompt", "passages in top 5", "passages in prompt")
+    columns = (*shares, "characters", "chunks")
     table.add_column("cut")
     for column in columns:
         table.add_column(column, justify="right")
     for name, row in results.items():
-        shares = (f"{row[column]:.1%}" for column in columns[:4])
-        table.add_row(name, *shares, f"{row['characters']:.0f}", str(row["chunks"]))
+        table.add_row(
+            name, *(f"{row[column]:.1%}" for column in shares), f"{row['characters']:.0f}", str(row["chunks"])
+        )
     Console().print(table)

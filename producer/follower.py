@@ -89,7 +89,7 @@ class Follower:
             self._away("the folder was replaced while it was read")
             return
         self._note("folder", None)
-        known = self._ledger.known()
+        known = self._ledger.known(seen=seen)
         changes = diff(self._open_only(known, seen), seen)
         held = self._held(changes, len(known), before)
         self._want(changes.without_deletions() if held else changes, seen, found_by="scan")

@@ -180,14 +180,20 @@ class Ledger:
 
     # -- what is known ---------------------------------------------------------------------------------------
 
-    def known(self, below: bytes | None = None) -> dict[bytes, Fingerprint | None]:
-        """Fingerprint of each live document, or of those at or below one path."""
+    def known(
+        self, below: bytes | None = None, *, seen: Mapping[bytes, Seen] | None = None
+    ) -> dict[bytes, Fingerprint | None]:
+        """Fingerprint of each live document, or of those at or below one path. One that is equal to the one ``seen`` is
+        the same object: of a large folder, memory holds each once."""
         where, values = ("", ()) if not below else (" AND (path = ? OR (path > ? AND path < ?))", path_range(below))
-        rows = self._rows(
-            "SELECT path, size, mtime_ns, ctime_ns, inode FROM documents WHERE operation = 'index'" + where,
-            values,
-        )
-        return {bytes(row[0]): None if row[1] is None else Fingerprint(*row[1:]) for row in rows}
+        sql = f"SELECT path, size, mtime_ns, ctime_ns, inode FROM documents WHERE operation = 'index'{where}"
+        found: dict[bytes, Fingerprint | None] = {}
+        with _plain_errors(self._path):
+            for path, *numbers in self._db.execute(sql, values):
+                mark = None if numbers[0] is None else Fingerprint(*numbers)
+                twin = None if seen is None else seen.get(path)
+                found[path] = twin.fingerprint if twin is not None and twin.fingerprint == mark else mark
+        return found
 
     def counts(self) -> Counts:
         """Documents by state; one that is due counts as waiting."""

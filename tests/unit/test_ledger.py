@@ -443,6 +443,14 @@ def test_tombstones_are_not_wanted_again(ledger: Ledger) -> None:
 TRICKY = [b"a", b"a!", b"a/b", b"a0", b"a/b/c", b"a/b!", b"a\xff", b"a/\xff", b"A", b"aa", b"a-/b", b"b", b"a%"]
 
 
+def test_equal_fingerprints_of_ledger_and_folder_are_held_once(ledger: Ledger) -> None:
+    create(ledger, b"same.md", b"other.md", b"gone.md")
+    seen = {b"same.md": entry(), b"other.md": entry(size=11), b"new.md": entry()}
+    known = ledger.known(seen=seen)
+    assert known == ledger.known() == {b"same.md": mark(), b"other.md": mark(), b"gone.md": mark()}
+    assert known[b"same.md"] is seen[b"same.md"].fingerprint
+
+
 @pytest.mark.parametrize("path", [b"a", b"a/b", b"a!", b"a0", b"a-", b"b", b"gone", b"a%", b"_"])
 def test_what_is_known_below_a_path_is_that_path_and_what_lies_in_it(ledger: Ledger, path: bytes) -> None:
     create(ledger, *TRICKY)

@@ -64,7 +64,7 @@ def run(work: Path) -> dict[str, Any]:
 def chunkers(tokenizer: str) -> dict[str, Chunker]:
     """The ways to cut: ours at several limits, and two that anyone might write."""
     counter = ModelTokenizer(tokenizer)
-    ours = {f"at most {most} tokens": _ours(counter, most) for most in (100, 200, 250)}
+    ours = {f"at most {most} tokens": _ours(counter, most) for most in (128, 250)}
     return {**ours, "a paragraph each": _paragraphs, "packed to 1,000 characters": _packed}
 
 

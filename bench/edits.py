@@ -18,9 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from headwater.batcher import Priority
+from headwater.document import text_hash
 from headwater.index_edge import EdgeIndex
 from headwater.lexical import Bm25Encoder
 from headwater.messages import Hint, Item
+from headwater.settings import Settings
 from worker.pipeline import Pipeline
 from worker.sandboxes import SandboxPool
 
@@ -45,13 +47,15 @@ def run(work: Path) -> dict[str, Any]:
 
 
 class _Counting:
-    """Vectors that belong to their texts, and how many characters were asked for."""
+    """Vectors that belong to their texts, how many characters were asked for, and texts that the index held already."""
 
-    def __init__(self) -> None:
-        self.characters = 0
+    def __init__(self, index: EdgeIndex) -> None:
+        self._index = index
+        self.characters = self.needless = 0
 
     def __call__(self, texts: Sequence[str], priority: Priority) -> tuple[Vector, int]:
         self.characters += sum(map(len, texts))
+        self.needless += len(self._index.vectors([text_hash(text) for text in texts]))
         digests = [hashlib.blake2b(text.encode(), digest_size=_DIMENSION).digest() for text in texts]
         raw = (
             np.array([np.frombuffer(digest, np.uint8) for digest in digests], np.float32).reshape(
@@ -70,11 +74,15 @@ class _Folder:
         self.root, state = work / "folder", work / "state"
         self.root.mkdir(parents=True)
         state.mkdir()
-        self.embed = _Counting()
         self.index = EdgeIndex(state / "index", state / "index.json")
         self.index.ensure_schema("bench", _DIMENSION)
+        self.embed = _Counting(self.index)
         self._sandboxes = SandboxPool(
-            tokenizer, homes=work / "sandbox", max_tokens=200, timeout_s=60, memory_bytes=2 * 1024**3
+            tokenizer,
+            homes=work / "sandbox",
+            max_tokens=Settings.load().chunk_tokens,
+            timeout_s=60,
+            memory_bytes=2 * 1024**3,
         )
         self._pipeline = Pipeline(
             root=os.fsencode(self.root),
@@ -143,6 +151,7 @@ def _replay(stream: Path, work: Path) -> dict[str, Any]:
         "commits": commits,
         "edits": edits,
         "share": embedded / edited,
+        "needless": folder.embed.needless,
         "equal_to_fresh": equal,
     }
 
@@ -212,10 +221,25 @@ def _copied(source: Path, target: Path) -> Iterator[Path]:
 
 def _show(results: dict[str, Any]) -> None:
     table = Table(title="characters embedded, as a share of the edited files'")
-    for column in ("history", "commits", "edits", "embedded", "paragraphs", "packed at headings", "as if fresh"):
+    for column in (
+        "history",
+        "commits",
+        "edits",
+        "embedded",
+        "paragraphs",
+        "packed at headings",
+        "held already",
+        "as if fresh",
+    ):
         table.add_column(column, justify="left" if column == "history" else "right")
     for name, found in results.items():
         floor, packed = _REFERENCE[name]
-        figures = (f"{found['share']:.1%}", f"{floor:.1%}", f"{packed:.1%}", str(found["equal_to_fresh"]))
+        figures = (
+            f"{found['share']:.1%}",
+            f"{floor:.1%}",
+            f"{packed:.1%}",
+            str(found["needless"]),
+            str(found["equal_to_fresh"]),
+        )
         table.add_row(name, str(found["commits"]), str(found["edits"]), *figures)
     Console().print(table)

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 #: raised whenever extraction or chunking gives other chunks for the same bytes, so that documents are cut again
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 
 _NAMESPACE = uuid.UUID("6f0d5f0e-7f0b-5c1e-9a51-5d1b6f3a2c11")
 

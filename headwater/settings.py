@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     document_prompt: str | None = None
     query_prompt: str | None = None
     #: upper bound of a chunk in tokens; the model's own window bounds it as well
-    chunk_tokens: int = Field(default=200, ge=16, le=32768)
+    chunk_tokens: int = Field(default=250, ge=16, le=32768)
 
     #: globs (gitignore syntax): if any is given, only matching files are indexed / matching files never are
     include: Annotated[tuple[str, ...], NoDecode] = ()

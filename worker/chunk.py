@@ -1,9 +1,10 @@
 """Cuts a text into chunks that fit the model's window and keep their borders under edits. Pure: no I/O.
 
-The document is tokenised once; borders are then chosen on token counts. Sections never share a chunk, paragraphs
-are packed up to the limit, and a chunk that is full enough also ends after a paragraph whose own hash says so
-(content-defined chunking, Muthitacharoen, Chen, Mazieres 2001): after an edit, the borders behind it fall back into
-place at the next such paragraph or heading.
+The document is tokenised once; borders are then chosen on token counts. Sections never share a chunk. A paragraph
+that fits stays whole, and short ones are joined, but only to a part of the limit: what an edit costs is the size of the
+chunk around it. A chunk that is full enough also ends after a paragraph whose own hash says so (content-defined
+chunking, Muthitacharoen, Chen, Mazieres 2001): after an edit, the borders behind it fall back into place at the next
+such paragraph or heading. The figures behind the shares: docs/performance.md, "Chunk borders".
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ __all__ = ["TokenCounter", "chunk"]
 
 #: a chunk holds at most this many characters per token of its limit: one "unknown" token may span any length
 _CHARACTERS_PER_TOKEN = 12
+#: share of the limit up to which paragraphs are joined
+_JOINED_SHARE = 0.4
 #: share of the limit from which on a content-defined border may close a chunk, and the odds of one
-_EARLY_SHARE = 0.5
+_EARLY_SHARE = 0.2
 _EARLY_ODDS = 3
 #: share of the limit above which a chunk is counted again by itself: a cut may change the tokens beside it
 _RECOUNT_SHARE = 0.7
@@ -146,7 +149,7 @@ class _Cutter:
     # -- pieces into chunks ----------------------------------------------------------------------------------
 
     def packed(self) -> Iterator[_Span]:
-        """Neighbours of one section joined up to the limit."""
+        """Neighbours of one section joined up to a part of the limit."""
         current: _Span | None = None
         for piece in self._pieces():
             if current is None:
@@ -163,8 +166,8 @@ class _Cutter:
             yield current
 
     def _joins(self, current: _Span, piece: _Span) -> bool:
-        same = current.section == piece.section
-        return same and self._fits(current.start, piece.end)
+        short = current.tokens + piece.tokens <= self._max_tokens * _JOINED_SHARE
+        return short and current.section == piece.section and self._fits(current.start, piece.end)
 
     def _closes(self, current: _Span, piece: _Span) -> bool:
         """Whether a chunk that is full enough ends after this piece: decided by the piece's own words alone."""

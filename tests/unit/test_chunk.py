@@ -222,6 +222,23 @@ def test_records_are_cut_between_lines(tokenizer: ModelTokenizer) -> None:
     assert all(re.fullmatch(r"(\d+,first value,second value\. third,\d+\n?)+", found.text) for found in chunks)
 
 
+def test_a_paragraph_that_fits_is_whole_and_short_ones_are_joined_up_to_a_part_of_the_limit(
+    tokenizer: ModelTokenizer,
+) -> None:
+    # Given long paragraphs between short ones
+    short = [f"One short paragraph of number {n}." for n in range(20)]
+    whole = [" ".join(f"word{n}" for _ in range(50)) + "." for n in range(3)]
+    text = "\n\n".join([*short[:10], whole[0], whole[1], *short[10:], whole[2]])
+    # When they are cut
+    found = chunk(text, "markdown", tokenizer, 200)
+    counts = tokenizer.counts([piece.text for piece in found])
+    # Then each long one is a chunk, and of the short ones many make one
+    assert {piece.text for piece in found} > set(whole)
+    together = [count for piece, count in zip(found, counts, strict=True) if piece.text not in whole]
+    assert all(count <= 80 for count in together)
+    assert 2 <= len(together) <= 8
+
+
 # -- edits -----------------------------------------------------------------------------------------------------
 
 

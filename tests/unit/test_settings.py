@@ -48,7 +48,7 @@ def refused(**flags: Any) -> str:
 def test_each_source_goes_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     default = Settings.load().chunk_tokens
     toml("chunk_tokens = 101")
-    assert (default, Settings.load().chunk_tokens) == (200, 101)
+    assert (default, Settings.load().chunk_tokens) == (250, 101)
     dotenv("HEADWATER_CHUNK_TOKENS=102")
     assert Settings.load().chunk_tokens == 102
     monkeypatch.setenv("HEADWATER_CHUNK_TOKENS", "103")
@@ -88,7 +88,7 @@ def test_a_flag_that_is_none_counts_as_not_given(monkeypatch: pytest.MonkeyPatch
 def test_an_empty_variable_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QDRANT_URL", "")
     monkeypatch.setenv("HEADWATER_CHUNK_TOKENS", "")
-    assert (Settings.load().qdrant_url, Settings.load().chunk_tokens) == (None, 200)
+    assert (Settings.load().qdrant_url, Settings.load().chunk_tokens) == (None, 250)
 
 
 # -- wrong values ----------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
-# Verbs: make run [FOLDER=...], make test, make check, make bench, make soak [MINUTES=60], make faults
+# Verbs: make run [FOLDER=...], make test, make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults
 PYTHON ?= python3
 VENV ?= .venv
 FOLDER ?= docs
 MINUTES ?= 60
+FILES ?= 40
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench soak faults clean
+.PHONY: run test check bench bench-peers soak faults clean
 
 run: $(VENV)/.all
 	@$(BIN)/headwater up "$(FOLDER)"
@@ -22,6 +23,9 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench
+
+bench-peers: $(VENV)/.test
+	$(BIN)/python -m bench.peers.run --files $(FILES)
 
 soak: $(VENV)/.test
 	$(BIN)/python tests/faults/run.py --soak $(MINUTES) --out build/soak.jsonl

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TextIO
 
 __all__ = ["CHUNK_CHARACTERS", "HITS", "Peer", "main", "model_path"]
 
-#: most characters of a chunk for splitters that count them: Headwater's 200 tokens are about as many in English
+#: most characters of a chunk for splitters that count them: Headwater's chunks have 600 on average and 1,000 at most
 CHUNK_CHARACTERS = 800
 #: chunks that a search returns
 HITS = 5

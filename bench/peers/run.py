@@ -134,14 +134,14 @@ class Peer:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def change(self, asked: Asked | None, change: Callable[[], Any], done: Callable[[Chunks], bool]) -> dict[str, Any]:
-        """Make a change; until the index shows it and the peer is at rest (live), or the rerun has ended."""
+    def change(self, asked: Asked | None, change: Callable[[], Any], done: Callable[[Asked], bool]) -> dict[str, Any]:
+        """Make a change; until an answer shows it and the peer is at rest (live), or the rerun has ended."""
         before = self.embedded()
         started = time.perf_counter()
         change()
         if asked is None:
             return self.sync()
-        while not done(asked.chunks()):
+        while not done(asked):
             if time.perf_counter() - started > _MOST_S:
                 break
             time.sleep(_POLL_S)
@@ -247,7 +247,7 @@ def _changes(peer: Peer, asked: Asked | None) -> dict[str, Any]:
         "top": (put("\n\n".join([paragraphs[0], top, *first.replace(old, new).split("\n\n")[1:]])), top, old),
     }
     for name, (change, present, gone) in steps.items():
-        rows[name] = peer.change(asked, change, lambda chunks, p=present, g=gone: _shown(chunks, p, g))
+        rows[name] = peer.change(asked, change, lambda asked, p=present, g=gone: _found(asked, p, g))
         rows[name]["right"] = _right(peer, asked, present, gone)
     rows["edited_characters"] = len(edited.read_text("utf-8"))
     del rows["prepared"]
@@ -259,7 +259,7 @@ def _changes(peer: Peer, asked: Asked | None) -> dict[str, Any]:
         "delete": removed.unlink,
     }
     for name, change in whole_files.items():
-        rows[name] = peer.change(asked, change, lambda chunks: {path for path, _ in chunks} == _paths(peer.folder))
+        rows[name] = peer.change(asked, change, lambda asked: _holds(asked, peer.folder))
         rows[name]["right"] = _right(peer, asked, top, old)
     return rows
 
@@ -296,6 +296,17 @@ def _right(peer: Peer, asked: Asked | None, present: str, gone: str) -> bool:
         chunks = answering.chunks()
         found = any(_has(text, present) for text in answering.search(present))
     return {path for path, _ in chunks} == _paths(peer.folder) and found and _shown(chunks, present, gone)
+
+
+def _found(asked: Asked, present: str, gone: str) -> bool:
+    """Whether a search finds the new sentence, and one for the old does not find that any more."""
+    new, old = (any(_has(text, sentence) for text in asked.search(sentence)) for sentence in (present, gone))
+    return new and not old
+
+
+def _holds(asked: Asked, folder: Path) -> bool:
+    """Whether the index has chunks of all files and of no other."""
+    return {path for path, _ in asked.chunks()} == _paths(folder)
 
 
 def _shown(chunks: Chunks, present: str, gone: str) -> bool:

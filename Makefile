@@ -21,11 +21,12 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	$(BIN)/python -m bench
 
-bench-peers: $(VENV)/.test
+bench-peers: $(VENV)/.bench
 	$(BIN)/python -m bench.peers.run --files $(FILES)
+	$(BIN)/python -m bench.plot docs/edits.svg
 
 soak: $(VENV)/.test
 	$(BIN)/python tests/faults/run.py --soak $(MINUTES) --out build/soak.jsonl
@@ -46,6 +47,10 @@ $(VENV)/.all: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@ $(VENV)/.all
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $@ $(VENV)/.test $(VENV)/.all
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,9 +16,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from driver import Headwater, wait_until  # the path is set above
 from tiny_model import make_static_model
 
-__all__ = ["Running", "make_static_model", "memory_mb", "percentile"]
+__all__ = ["Running", "make_free_model", "make_static_model", "memory_mb", "percentile"]
 
 _DEADLINE_S = 1800.0
+
+
+def make_free_model(directory: Path, words: Sequence[str]) -> Path:
+    """A model of no cost, for rows about everything else: a table of these words, that are parted at blanks."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    unknown = "[UNK]"
+    tokenizer = Tokenizer(WordLevel({word: at for at, word in enumerate([unknown, *words])}, unk_token=unknown))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=32), Normalize()], device="cpu")
+    model.save(str(directory / "model"))
+    return directory / "model"
 
 
 def percentile(values: Sequence[float], share: float) -> float:

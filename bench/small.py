@@ -10,16 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.service import Running, make_static_model, memory_mb
+from bench.service import Running, make_free_model, memory_mb
 
-_WORDS = ("river", "spring", "stone", "valley", "meadow", "harbour", "lantern", "copper", "violet", "thunder")
+WORDS = ("river", "spring", "stone", "valley", "meadow", "harbour", "lantern", "copper", "violet", "thunder")
 
 
 def run(work: Path, documents: int) -> dict[str, Any]:
     """Documents per second from the loaded model to "in step", then what a restart does with all of them there."""
     folder, state = work / "folder", work / "state"
     write_paragraphs(folder, documents)
-    model = str(make_static_model(work))
+    model = str(make_free_model(work, WORDS))
     results: dict[str, Any] = {"documents": documents}
     with Running(folder, state, HEADWATER_MODEL=model) as service:
         ready = service.wait_ready()
@@ -42,7 +42,7 @@ def write_paragraphs(folder: Path, documents: int, directories: int | None = Non
     for number in range(documents):
         path = folder / f"d{number // in_each:03}" / f"f{number:04}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"Note {number}. " + " ".join(chance.choices(_WORDS, k=60)) + ".\n")
+        path.write_text(f"Note {number}. " + " ".join(chance.choices(WORDS, k=60)) + ".\n")
 
 
 def restart(folder: Path, state: Path, embedded: int, **environment: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from bench.service import Running, make_static_model, memory_mb
-from bench.small import write_paragraphs
+from bench.service import Running, make_free_model, memory_mb
+from bench.small import WORDS, write_paragraphs
 from headwater.settings import Settings
 from headwater.state import find_layout
 
@@ -23,7 +23,7 @@ def run(work: Path, files: int) -> dict[str, Any]:
     """Write so many files of one paragraph into 100 directories of a folder that a service follows."""
     folder, state = work / "folder", work / "state"
     folder.mkdir()
-    with Running(folder, state, HEADWATER_MODEL=str(make_static_model(work))) as service:
+    with Running(folder, state, HEADWATER_MODEL=str(make_free_model(work, WORDS))) as service:
         service.wait_ready()
         service.wait_all()
         watch = _Watch(service, state)

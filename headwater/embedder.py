@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Embedder", "SentenceTransformersEmbedder", "load_embedder"]
 
+log = logging.getLogger(__name__)
 Vector = NDArray[np.float32]
 Kind = Literal["document", "query"]
 
@@ -39,6 +41,13 @@ _MOST_PARALLEL = 8
 _BUCKET_TOKENS = 16
 #: roughly, where only the order of lengths matters
 _CHARACTERS_PER_TOKEN = 4
+#: texts whose vectors in a lower precision must be nearly those in full precision, and how nearly
+_PROBES = (
+    "A short text.",
+    "def main() -> int:\n    return 0",
+    "The index is a pure function of folder and configuration.",
+)
+_LEAST_COSINE = 0.99
 #: longest window that is taken for real; some tokenizers claim 10**30
 _LARGEST_WINDOW = 1_000_000
 
@@ -104,6 +113,11 @@ class SentenceTransformersEmbedder:
 
         self._model = _load(settings)
         self._autocast = _autocast_dtype(settings, str(self._model.device))
+        if settings.precision == "auto" and not _agrees(self._model, self._autocast):
+            log.warning(
+                "the model %r is not itself in %s: it is used in full precision", settings.model, self._autocast
+            )
+            self._autocast = None
         _cast_linear(self._model, self._autocast)
         self._is_static = isinstance(self._model.tokenizer, Tokenizer)
         self.batch_size = _STATIC_BATCH if self._is_static else _GPU_BATCH
@@ -182,11 +196,7 @@ class SentenceTransformersEmbedder:
         return [rows for _, rows in sorted(buckets.items(), reverse=True)]
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        if self._autocast is None:
-            return contextlib.nullcontext()
-        import torch
-
-        return torch.autocast(self._model.device.type, dtype=self._autocast)
+        return _autocast(self._model, self._autocast)
 
 
 def _unit(vectors: Vector, shape: tuple[int, int]) -> Vector:
@@ -291,6 +301,25 @@ def _autocast_dtype(settings: Settings, device: str) -> Any:
     if settings.precision == "fp16":
         raise ModelError("HEADWATER_PRECISION=fp16 needs a GPU: use auto, bf16 or fp32 here")
     return None
+
+
+def _autocast(model: SentenceTransformer, dtype: Any) -> contextlib.AbstractContextManager[Any]:
+    if dtype is None:
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.autocast(model.device.type, dtype=dtype)
+
+
+def _agrees(model: SentenceTransformer, dtype: Any) -> bool:
+    """Whether the model's vectors of a few texts are nearly the same in a lower precision as in full precision."""
+    if dtype is None:
+        return True
+    full = model.encode(list(_PROBES), convert_to_numpy=True, show_progress_bar=False)
+    with _autocast(model, dtype):
+        low = model.encode(list(_PROBES), convert_to_numpy=True, show_progress_bar=False)
+    lengths = np.linalg.norm(full, axis=1) * np.linalg.norm(low, axis=1)
+    return bool(np.all(np.sum(full * low, axis=1) >= _LEAST_COSINE * lengths))  # with NaN it is not
 
 
 def _cast_linear(model: SentenceTransformer, dtype: Any) -> None:

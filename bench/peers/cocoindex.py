@@ -7,6 +7,7 @@ no server and that another connection may read.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from cocoindex.resources.chunk import Chunk
 from cocoindex.resources.file import FileLike, PatternFilePathMatcher
 from cocoindex.resources.id import IdGenerator
 from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
 
 from bench.peers.protocol import CHUNK_CHARACTERS, HITS, main, model_path
 
@@ -87,10 +89,16 @@ class CocoIndex:
         self._app.update_blocking()
 
     def watch(self) -> None:
+        self._questions()
         threading.Thread(target=self._app.update_blocking, kwargs={"live": True}, daemon=True).start()
 
+    @functools.cache  # there is one of it in the process
+    def _questions(self) -> SentenceTransformer:
+        """A model of its own: the app's embedder belongs to the app's event loop."""
+        return SentenceTransformer(model_path(), device="cpu")
+
     def search(self, text: str) -> list[str]:
-        vector = asyncio.run(self._embedder.embed(text))
+        vector = self._questions().encode(text, show_progress_bar=False)
         return [row["text"] for row in self._table().search(vector).metric("cosine").limit(HITS).to_list()]
 
     def chunks(self) -> list[tuple[str, str]]:

@@ -36,6 +36,8 @@ _QUESTIONS = 50
 _WARM_UP = 5
 #: the file whose size is nearest to this is the one that is edited
 _EDITED_BYTES = 15_000
+#: how the driver's own questions begin
+_PROBE = "Which text says: "
 _SENTENCE = "The word {} is in this sentence and nowhere else."
 
 Chunks = list[tuple[str, str]]
@@ -67,7 +69,7 @@ class Asked:
         self._process = process
 
     def search(self, text: str) -> list[str]:
-        found: list[str] = self._ask({"search": text})
+        found: list[str] = self._ask({"search": f"{_PROBE}{text}"})
         return found
 
     def chunks(self) -> Chunks:
@@ -183,6 +185,7 @@ def _environment(counts: Path) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": f"{_HERE / 'counting'}",
         "BENCH_COUNTS": str(counts),
+        "BENCH_PROBE": _PROBE,
         "HF_HUB_OFFLINE": "1",
         "COCOINDEX_DISABLE_USAGE_TRACKING": "1",
         "ANONYMIZED_TELEMETRY": "false",

@@ -1,7 +1,8 @@
 """Counts what any process gives to a model: one line "TEXTS CHARACTERS" per ``SentenceTransformer.encode``.
 
 Python imports a module of this name at its start, so with this directory in PYTHONPATH all peers are counted alike, in
-all of their processes. The lines go to the file that BENCH_COUNTS names.
+all of their processes. The lines go to the file that BENCH_COUNTS names. Texts that begin with BENCH_PROBE are the
+driver's own questions, and not counted.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ def _then_count(load: Any) -> Any:
 def _counted(encode: Any) -> Any:
     @functools.wraps(encode)
     def counting(self: Any, sentences: Any, *arguments: Any, **options: Any) -> Any:
-        texts = [sentences] if isinstance(sentences, str) else sentences
-        line = f"{len(texts)} {sum(map(len, texts))}\n"
-        with open(os.environ["BENCH_COUNTS"], "a") as counts:
-            counts.write(line)
+        given = [sentences] if isinstance(sentences, str) else sentences
+        texts = [text for text in given if not text.startswith(os.environ["BENCH_PROBE"])]
+        if texts:
+            with open(os.environ["BENCH_COUNTS"], "a") as counts:
+                counts.write(f"{len(texts)} {sum(map(len, texts))}\n")
         return encode(self, sentences, *arguments, **options)
 
     return counting

@@ -7,7 +7,6 @@ no server and that another connection may read.
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -73,6 +72,7 @@ class CocoIndex:
 
     def __init__(self, folder: Path, state: Path) -> None:
         self._folder, self._uri = folder, str(state / "lance")
+        self._asked: SentenceTransformer | None = None
         self._embedder = SentenceTransformerEmbedder(model_path(), device="cpu")
         asyncio.run(self._embedder.dimension())  # loads the model
 
@@ -92,10 +92,11 @@ class CocoIndex:
         self._questions()
         threading.Thread(target=self._app.update_blocking, kwargs={"live": True}, daemon=True).start()
 
-    @functools.cache  # there is one of it in the process
     def _questions(self) -> SentenceTransformer:
         """A model of its own: the app's embedder belongs to the app's event loop."""
-        return SentenceTransformer(model_path(), device="cpu")
+        if self._asked is None:
+            self._asked = SentenceTransformer(model_path(), device="cpu")
+        return self._asked
 
     def search(self, text: str) -> list[str]:
         vector = self._questions().encode(text, show_progress_bar=False)

@@ -36,6 +36,8 @@ _QUESTIONS = 50
 _WARM_UP = 5
 #: the file whose size is nearest to this is the one that is edited
 _EDITED_BYTES = 15_000
+#: characters of a paragraph that a sentence is added to
+_PROSE = 200
 #: how the driver's own questions begin
 _PROBE = "Which text says: "
 _SENTENCE = "The word {} is in this sentence and nowhere else."
@@ -241,16 +243,21 @@ def _changes(peer: Peer, asked: Asked | None) -> dict[str, Any]:
         return lambda: edited.write_text(text, "utf-8")
 
     paragraphs = edited.read_text("utf-8").split("\n\n")
-    middle = len(paragraphs) // 2
-    first = "\n\n".join([*paragraphs[:middle], old, *paragraphs[middle:]])
+    prose = [at for at, text in enumerate(paragraphs) if text[:1].isalpha() and len(text) > _PROSE]
+    middle = min(prose, key=lambda at: abs(at - len(paragraphs) // 2))
+
+    def with_sentence(texts: list[str], at: int, sentence: str) -> list[str]:
+        return [*texts[:at], f"{texts[at]} {sentence}", *texts[at + 1 :]]
+
     rows = {}
-    steps: dict[str, tuple[Callable[[], Any], str, str]] = {
-        "prepared": (put(first), old, "-"),
-        "middle": (put(first.replace(old, new)), new, old),
-        "top": (put("\n\n".join([paragraphs[0], top, *first.replace(old, new).split("\n\n")[1:]])), top, old),
+    first, second = with_sentence(paragraphs, middle, old), with_sentence(paragraphs, middle, new)
+    steps: dict[str, tuple[list[str], str, str]] = {
+        "prepared": (first, old, "-"),
+        "middle": (second, new, old),
+        "top": (with_sentence(second, prose[0], top), top, old),
     }
-    for name, (change, present, gone) in steps.items():
-        rows[name] = peer.change(asked, change, lambda asked, p=present, g=gone: _found(asked, p, g))
+    for name, (texts, present, gone) in steps.items():
+        rows[name] = peer.change(asked, put("\n\n".join(texts)), lambda asked, p=present, g=gone: _found(asked, p, g))
         rows[name]["right"] = _right(peer, asked, present, gone)
     rows["edited_characters"] = len(edited.read_text("utf-8"))
     del rows["prepared"]

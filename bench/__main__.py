@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,8 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := set(given.rows) - set(_ROWS):
         parser.error(f"there is no row {', '.join(sorted(unknown))}: rows are {', '.join(_ROWS)}")
+    if not sys.stdout.isatty():
+        os.environ.setdefault("COLUMNS", "120")  # of the tables: in a file nothing says how wide they may be
     _RESULTS.mkdir(exist_ok=True)
     for name in given.rows or _ROWS:
         with tempfile.TemporaryDirectory(prefix="hwbench-") as work:

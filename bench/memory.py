@@ -33,12 +33,21 @@ from worker.sandboxes import SandboxPool
 
 _CHUNKS_A_FILE = 10
 _SEARCHES = 200
+_EDITS = 200
+#: how long no compaction may begin until none is waited for
+_QUIET_S = 20.0
+_PARTS = {
+    "worker": "headwater work",
+    "engine": "headwater.engine",
+    "compaction": "headwater.engine optimize",
+    "extraction": "worker.sandbox",
+}
 _SENTENCE = "{} {} of the {} runs beside the {} and is {} when the {} comes."
 _WORDS = ("river", "spring", "stone", "valley", "meadow", "harbour", "lantern", "copper", "violet", "thunder", "window")
 
 
 def run(work: Path, chunks: int) -> dict[str, Any]:
-    """Proportional memory of worker and engine when idle, after searches and after edits; the searches' times."""
+    """Memory of worker and engine at rest, after searches and after edits, and at most while it is compacted."""
     folder, state = work / "folder", work / "state"
     _write(folder, chunks // _CHUNKS_A_FILE)
     held = _index(folder, state, work)
@@ -47,15 +56,28 @@ def run(work: Path, chunks: int) -> dict[str, Any]:
         service.wait_ready()
         service.wait_all()
         results["embedded at the start"] = service.peek()["embedded_texts_total"]
-        results["idle_mb"] = _worker(service)
+        results["compacted, at most"] = _until_compacted(service)
+        results["at rest"] = _parts(service)
         took = [_search(service, number) for number in range(_SEARCHES)]
-        results["searches_mb"], results["search_p50_ms"] = _worker(service), percentile(took, 0.5)
-        for path in sorted(folder.rglob("*.md"))[:200]:
+        results["after searches"], results["search_p50_ms"] = _parts(service), percentile(took, 0.5)
+        for path in sorted(folder.rglob("*.md"))[:_EDITS]:
             path.write_text(path.read_text() + "\nOne more sentence of an edit.\n")
         service.wait_all()
-        results["edits_mb"] = _worker(service)
+        results["after edits"] = _parts(service)
     _show(results)
     return results
+
+
+def _until_compacted(service: Running) -> dict[str, list[float]]:
+    """Wait for a compaction to begin, if one does, and to end; the most that each part held meanwhile."""
+    most, quiet_since = _parts(service), time.monotonic()
+    while time.monotonic() - quiet_since < _QUIET_S:
+        time.sleep(0.5)
+        now = _parts(service)
+        most = {name: [max(pair) for pair in zip(most[name], now[name], strict=True)] for name in now}
+        if service.children("headwater.engine optimize"):
+            quiet_since = time.monotonic()
+    return most
 
 
 def _write(folder: Path, files: int) -> None:
@@ -119,11 +141,13 @@ def _index(folder: Path, state: Path, work: Path) -> int:
     return held
 
 
-def _worker(service: Running) -> dict[str, float]:
-    """Pss of the worker, of the engine's process and of the extraction children."""
-    names = {"worker": "headwater work", "engine": "headwater.engine", "extraction": "worker.sandbox"}
-    found = {name: memory_mb(service.children(command)) for name, command in names.items()}
-    return {**found, "all": sum(found.values())}
+def _parts(service: Running) -> dict[str, list[float]]:
+    """By part: memory in MB without mapped files, and with them."""
+    pids = {name: set(service.children(command)) for name, command in _PARTS.items()}
+    pids["engine"] -= pids["compaction"]
+    found = {name: [memory_mb(own, "Pss_Anon"), memory_mb(own)] for name, own in pids.items()}
+    found["all"] = [sum(column) for column in zip(*found.values(), strict=True)]
+    return found
 
 
 def _search(service: Running, number: int) -> float:
@@ -134,14 +158,12 @@ def _search(service: Running, number: int) -> float:
 
 
 def _show(results: dict[str, Any]) -> None:
-    table = Table(title=f"memory at {results['chunks']} chunks with the default model, MB")
+    table = Table(title=f"memory at {results['chunks']} chunks with the default model, MB: own / with mapped files")
     table.add_column("when")
-    for column in ("worker", "engine", "extraction", "all"):
+    for column in (*_PARTS, "all"):
         table.add_column(column, justify="right")
-    for when in ("idle", "searches", "edits"):
-        table.add_row(when, *(f"{figure:.0f}" for figure in results[f"{when}_mb"].values()))
+    for when in ("compacted, at most", "at rest", "after searches", "after edits"):
+        table.add_row(when, *(f"{own:.0f} / {mapped:.0f}" for own, mapped in results[when].values()))
     embedded, took = results["embedded at the start"], results["search_p50_ms"]
-    table.caption = (
-        f"{embedded} texts embedded at the start; search p50 {took:.1f} ms over the API, its embedding included"
-    )
+    table.caption = f"{embedded} texts embedded at the start; search p50 {took:.1f} ms over the API"
     Console().print(table)

@@ -43,10 +43,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def memory_mb(pids: Iterable[int]) -> float:
-    """Proportional memory (proc(5), Pss) of processes, in MB."""
-    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    return sum(int(kb) for text in rollups for kb in re.findall(r"^Pss: +(\d+)", text, re.MULTILINE)) / 1000
+def memory_mb(pids: Iterable[int], kind: str = "Pss") -> float:
+    """Proportional memory of processes in MB (proc(5)): all of it (Pss), or without mapped files (Pss_Anon)."""
+    found = 0
+    for pid in pids:
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        found += sum(map(int, re.findall(rf"^{kind}: +(\d+)", text, re.MULTILINE)))
+    return found / 1000
 
 
 class Running(Headwater):

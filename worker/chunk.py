@@ -1,8 +1,8 @@
 """Cuts a text into chunks that fit the model's window and keep their borders under edits. Pure: no I/O.
 
 The document is tokenised once; borders are then chosen on token counts. Sections never share a chunk. A paragraph
-that fits stays whole, and short ones are joined, but only to a part of the limit: what an edit costs is the size of the
-chunk around it. A chunk that is full enough also ends after a paragraph whose own hash says so (content-defined
+that fits stays whole, and short ones are joined, but only up to a part of the limit: what an edit costs is the size of
+the chunk around it. A chunk that is full enough also ends after a paragraph whose own hash says so (content-defined
 chunking, Muthitacharoen, Chen, Mazieres 2001): after an edit, the borders behind it fall back into place at the next
 such paragraph or heading. The figures behind the shares: docs/performance.md, "Chunk borders".
 """
@@ -26,7 +26,9 @@ __all__ = ["TokenCounter", "chunk"]
 #: a chunk holds at most this many characters per token of its limit: one "unknown" token may span any length
 _CHARACTERS_PER_TOKEN = 12
 #: share of the limit up to which paragraphs are joined
-_JOINED_SHARE = 0.4
+_JOINED_SHARE = 0.35
+#: share of the limit up to which a beginning (a heading, a line above code) takes in what follows, if both fit
+_STUB_SHARE = 0.1
 #: share of the limit from which on a content-defined border may close a chunk, and the odds of one
 _EARLY_SHARE = 0.2
 _EARLY_ODDS = 3
@@ -166,8 +168,10 @@ class _Cutter:
             yield current
 
     def _joins(self, current: _Span, piece: _Span) -> bool:
-        short = current.tokens + piece.tokens <= self._max_tokens * _JOINED_SHARE
-        return short and current.section == piece.section and self._fits(current.start, piece.end)
+        if current.section != piece.section or not self._fits(current.start, piece.end):
+            return False
+        stub = current.tokens <= self._max_tokens * _STUB_SHARE
+        return stub or current.tokens + piece.tokens <= self._max_tokens * _JOINED_SHARE
 
     def _closes(self, current: _Span, piece: _Span) -> bool:
         """Whether a chunk that is full enough ends after this piece: decided by the piece's own words alone."""

@@ -235,8 +235,15 @@ def test_a_paragraph_that_fits_is_whole_and_short_ones_are_joined_up_to_a_part_o
     # Then each long one is a chunk, and of the short ones many make one
     assert {piece.text for piece in found} > set(whole)
     together = [count for piece, count in zip(found, counts, strict=True) if piece.text not in whole]
-    assert all(count <= 80 for count in together)
-    assert 2 <= len(together) <= 8
+    assert all(count <= 70 for count in together)
+    assert 2 <= len(together) <= 10
+
+
+def test_a_heading_stays_with_a_long_paragraph_below_it(tokenizer: ModelTokenizer) -> None:
+    long = " ".join("word" for _ in range(150)) + "."
+    text = f"# Title\n\n{long}\n\nThe code for it:\n\n{long}\n"
+    found = [piece.text for piece in chunk(text, "markdown", tokenizer, 200)]
+    assert found == [f"# Title\n\n{long}", f"The code for it:\n\n{long}"]
 
 
 # -- edits -----------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.search import Corpus
 from bench.service import Running, memory_mb, percentile
 from headwater.embedder import load_embedder
 from headwater.index_edge import EdgeIndex
@@ -108,11 +108,10 @@ def _index(folder: Path, state: Path, work: Path) -> int:
         timeout_s=settings.extract_timeout_s,
         memory_bytes=settings.sandbox_memory_bytes,
     )
-    chance = np.random.default_rng(1)
+    corpus = Corpus()
 
     def draw(texts: Any, priority: Any) -> Any:
-        rows = chance.normal(size=(len(texts), embedder.dimension)).astype(np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True), 0
+        return corpus.vectors(len(texts)), 0
 
     pipeline = Pipeline(
         root=os.fsencode(folder),

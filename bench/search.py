@@ -33,7 +33,7 @@ def run(work: Path, sizes: list[int]) -> dict[str, Any]:
         state.mkdir()
         index = ProcessIndex(state / "index", state / "index.json", on_damage=_end)
         index.ensure_schema("bench", _DIMENSION)
-        corpus = _Corpus()
+        corpus = Corpus()
         _fill(index, corpus, points // _CHUNKS)
         rows = {"as written": _measure(index, corpus)}
         began = time.perf_counter()
@@ -58,7 +58,7 @@ def _end(sentence: str) -> None:
     raise SystemExit(sentence)
 
 
-class _Corpus:
+class Corpus:
     """Chunks around a few hundred centres, as texts of a few hundred subjects are."""
 
     def __init__(self) -> None:
@@ -98,13 +98,13 @@ class _Corpus:
         return SearchQuery(mode, 10, self.vectors(1)[0], self.sparse(6), conditions)
 
 
-def _fill(index: ProcessIndex, corpus: _Corpus, documents: int) -> None:
+def _fill(index: ProcessIndex, corpus: Corpus, documents: int) -> None:
     for first in range(0, documents, 20):
         index.apply_all([corpus.document(n, 1_000_000 + n) for n in range(first, min(first + 20, documents))])
     index.flush()
 
 
-def _measure(index: ProcessIndex, corpus: _Corpus) -> dict[str, list[float]]:
+def _measure(index: ProcessIndex, corpus: Corpus) -> dict[str, list[float]]:
     """p50 and p99 in milliseconds of each kind of search."""
     some = Condition("path", any_of=tuple(f"d{n % 100}/f{n}.md" for n in range(0, 20_000, 100)))
     found = {}
@@ -134,7 +134,7 @@ def _measure(index: ProcessIndex, corpus: _Corpus) -> dict[str, list[float]]:
 
 def _write(index: ProcessIndex, stop: threading.Event) -> None:
     """As much as a model on a processor gives: 60 chunks a second, a flush each second."""
-    corpus, number = _Corpus(), 0
+    corpus, number = Corpus(), 0
     while not stop.wait(1 / 6):
         index.apply_all([corpus.document(1_000 + number % 500, 2_000_000_000 + number)])
         number += 1
@@ -145,7 +145,7 @@ def _write(index: ProcessIndex, stop: threading.Event) -> None:
 class _Prober(threading.Thread):
     """Searches all the time and keeps how long each took."""
 
-    def __init__(self, index: ProcessIndex, corpus: _Corpus) -> None:
+    def __init__(self, index: ProcessIndex, corpus: Corpus) -> None:
         super().__init__(daemon=True)
         self._index, self._corpus = index, corpus
         self._ended = threading.Event()

@@ -36,15 +36,16 @@ def test_the_book_is_in_step_after_up_once(indexed_book: Headwater) -> None:
 
 @pytest.mark.timeout(600)
 def test_each_question_finds_its_chapter_in_the_top_three(indexed_book: Headwater) -> None:
+    """Chapters, not chunks: two chunks of one chapter are one answer to "which chapter"."""
     from headwater import Index
 
     with Index.open(state_dir=indexed_book.state) as index:
-        missed = {
-            question: found
-            for question, chapter in QUESTIONS.items()
-            if chapter not in (found := [hit.path for hit in index.search(question, limit=3)])
+        chapters = {
+            question: list(dict.fromkeys(hit.path for hit in index.search(question, limit=10)))[:3]
+            for question in QUESTIONS
         }
-    assert missed == {}
+    assert {question: found for question, found in chapters.items() if QUESTIONS[question] not in found} == {}
+    assert sum(found[0] == QUESTIONS[question] for question, found in chapters.items()) >= 7
 
 
 def test_the_command_line_answers_with_the_agreed_fields(indexed_book: Headwater) -> None:

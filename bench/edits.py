@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from bench.offline import open_pipeline
 from headwater.batcher import Priority
 from headwater.document import text_hash
 from headwater.index_edge import EdgeIndex
-from headwater.lexical import Bm25Encoder
 from headwater.messages import Hint, Item
 from headwater.settings import Settings
-from worker.pipeline import Pipeline
-from worker.sandboxes import SandboxPool
 
 _HISTORIES = ("rust-book", "fastapi-en")
 #: paragraph by paragraph, and packed to 1,000 characters restarted at headings (history/reuse.py of the data pack)
@@ -77,21 +75,8 @@ class _Folder:
         self.index = EdgeIndex(state / "index", state / "index.json")
         self.index.ensure_schema("bench", _DIMENSION)
         self.embed = _Counting(self.index)
-        self._sandboxes = SandboxPool(
-            tokenizer,
-            homes=work / "sandbox",
-            max_tokens=Settings.load().chunk_tokens,
-            timeout_s=60,
-            memory_bytes=2 * 1024**3,
-        )
-        self._pipeline = Pipeline(
-            root=os.fsencode(self.root),
-            index=self.index,
-            embed=self.embed,
-            encode_sparse=Bm25Encoder().document,
-            extractor=self._sandboxes,
-            pipeline_fingerprint="bench",
-            max_file_bytes=100 * 1024**2,
+        self._pipeline, self._sandboxes = open_pipeline(
+            self.root, self.index, self.embed, tokenizer, work / "sandbox", Settings.load()
         )
         self._seq = 0
 

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.offline import open_pipeline
 from bench.search import Corpus
 from bench.service import Running, memory_mb, percentile
 from headwater.embedder import load_embedder
 from headwater.index_edge import EdgeIndex
-from headwater.lexical import Bm25Encoder
 from headwater.messages import Hint, Item, Outcome
 from headwater.settings import Settings
 from headwater.state import find_layout
@@ -28,8 +28,6 @@ from producer.diff import diff
 from producer.ledger import Ledger
 from producer.rules import Rules
 from producer.scanner import Scanner
-from worker.pipeline import Pipeline
-from worker.sandboxes import SandboxPool
 
 _CHUNKS_A_FILE = 10
 _SEARCHES = 200
@@ -101,27 +99,12 @@ def _index(folder: Path, state: Path, work: Path) -> int:
     manifest = index.ensure_schema(embedder.name, embedder.dimension)
     ledger = Ledger(layout.ledger)
     ledger.set_metas({"index_id": manifest.index_id, "pipeline": settings.pipeline_fingerprint()})
-    sandboxes = SandboxPool(
-        embedder.tokenizer_json,
-        homes=work / "sandbox",
-        max_tokens=min(settings.chunk_tokens, embedder.window),
-        timeout_s=settings.extract_timeout_s,
-        memory_bytes=settings.sandbox_memory_bytes,
-    )
     corpus = Corpus()
 
     def draw(texts: Any, priority: Any) -> Any:
         return corpus.vectors(len(texts)), 0
 
-    pipeline = Pipeline(
-        root=os.fsencode(folder),
-        index=index,
-        embed=draw,
-        encode_sparse=Bm25Encoder().document,
-        extractor=sandboxes,
-        pipeline_fingerprint=settings.pipeline_fingerprint(),
-        max_file_bytes=settings.max_file_bytes,
-    )
+    pipeline, sandboxes = open_pipeline(folder, index, draw, embedder.tokenizer_json, work / "sandbox", settings)
     seen = Scanner(os.fsencode(folder), Rules(os.fsencode(folder))).scan()
     with ledger.transaction():
         ledger.want(diff(ledger.known(), seen), seen, "bulk")

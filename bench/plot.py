@@ -18,7 +18,9 @@ _OWN, _OTHER = "#1f77b4", "#b0b0b0"
 
 
 def main() -> None:
-    """Write the plot. Exits with one sentence if there are no results."""
+    """Write the plot. Exits with one sentence if there are no results, or no file is named."""
+    if len(sys.argv) != 2:
+        raise SystemExit("name the file to write: python -m bench.plot docs/edits.svg")
     if not _RESULTS.exists():
         raise SystemExit(f"there is no {_RESULTS}: run 'make bench-peers' first")
     results = json.loads(_RESULTS.read_text())

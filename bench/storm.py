@@ -67,8 +67,8 @@ class _Watch(threading.Thread):
 
 def _broker(state: Path) -> dict[str, float]:
     """What the broker itself says: bytes that it held at most (INFO memory), now and when it was empty."""
-    client = redis.Redis(unix_socket_path=str(find_layout(Settings.load(state_dir=state)).socket))
-    memory = client.info("memory")
+    with redis.Redis(unix_socket_path=str(find_layout(Settings.load(state_dir=state)).socket)) as client:
+        memory = client.info("memory")
     return {
         "broker_peak_mb": memory["used_memory_peak"] / 1e6,
         "broker_after_mb": memory["used_memory"] / 1e6,

@@ -121,10 +121,8 @@ class SentenceTransformersEmbedder:
         _cast_linear(self._model, self._autocast)
         self._is_static = isinstance(self._model.tokenizer, Tokenizer)
         self.batch_size = _STATIC_BATCH if self._is_static else _GPU_BATCH
-        self.parallel, self._threads = (
-            1,
-            int(self._is_static),
-        )  # a second thread would only wait for work, at full speed
+        # the second thread of a model that computes nothing would only wait for work, at full speed
+        self.parallel, self._threads = 1, int(self._is_static)
         if not self._is_static:
             _pad_to_buckets(self._model)
         if self._model.device.type == "cpu" and not self._is_static:
@@ -173,7 +171,7 @@ class SentenceTransformersEmbedder:
 
     def encode(self, texts: Sequence[str], kind: Kind) -> Vector:
         vectors = np.zeros((len(texts), self.dimension), np.float32)
-        with self._precision():
+        with _autocast(self._model, self._autocast):
             for rows in self._buckets(texts, kind):
                 raw = self._model.encode(
                     [texts[row] for row in rows],
@@ -194,9 +192,6 @@ class SentenceTransformersEmbedder:
         for row, length in enumerate(self.lengths(texts, kind)):
             buckets.setdefault(length, []).append(row)
         return [rows for _, rows in sorted(buckets.items(), reverse=True)]
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        return _autocast(self._model, self._autocast)
 
 
 def _unit(vectors: Vector, shape: tuple[int, int]) -> Vector:

@@ -21,8 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from bench.peers.table import show
 
 _ROOT = Path(__file__).resolve().parents[2]
 _HERE = Path(__file__).resolve().parent
@@ -341,7 +340,7 @@ def _paths(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*.md")}
 
 
-# -- corpus, environments, tables ------------------------------------------------------------------------------
+# -- corpus and environments ------------------------------------------------------------------------------
 
 
 def _corpus(work: Path, most: int) -> Path:
@@ -392,60 +391,6 @@ def _processor() -> str:
     return f"{len(os.sched_getaffinity(0))} cores of {name}"
 
 
-def _cell(row: dict[str, Any] | None, *, live: bool | None = None) -> str:
-    """Seconds (the part after loading in brackets), texts, whether it was right."""
-    if row is None:
-        return ""
-    cell = f"{row['seconds']:.2f} s"
-    if live is not None:
-        cell += " live" if live else f" rerun ({row['after_loading_s']:.2f})"
-    cell += f", {row['texts']} texts"
-    if live is not None and row["characters"]:
-        cell += f", {row['characters']} chars"
-    if "needed" in row:
-        cell += f" of {row['needed']}"
-    return cell + {True: ", right", False: ", WRONG", None: ""}[row.get("right")]
-
-
-_ROWS = {
-    "cold": "cold ingest",
-    "cold fp32": "cold ingest, fp32",
-    "unchanged": "nothing changed",
-    "killed": "kill -9 and resume",
-    "middle": "edit in the middle",
-    "top": "edit at the top",
-    "rename": "rename",
-    "copy": "copy",
-    "delete": "delete",
-}
-_CHANGES = ("middle", "top", "rename", "copy", "delete")
-
-
-def _show(results: dict[str, Any]) -> None:
-    table = Table(title=f"{results['files']} files of {results['corpus']}, {results['processor']}", show_lines=True)
-    table.add_column("row")
-    peers = results["peers"]
-    for name in peers:
-        table.add_column(name)
-    for row, title in _ROWS.items():
-        cells = []
-        for kind in _KINDS:
-            if kind.name in peers:
-                found = peers[kind.name].get("rows", {}).get(row)
-                cells.append(_cell(found, live=kind.live if row in _CHANGES else None))
-        table.add_row(title, *cells)
-    done = [peer.get("rows") for peer in peers.values()]
-    table.add_row("query, p50", *(f"{rows['query']['p50_ms']:.1f} ms" if rows else "" for rows in done))
-    table.add_row("at the end as a fresh index", *(str(rows["as a fresh index"]) if rows else "" for rows in done))
-    table.add_row("chunks", *(str(rows["chunks"]) if rows else "" for rows in done))
-    table.add_row("failed", *(peer.get("failed", "") for peer in peers.values()))
-    console = Console(width=None if sys.stdout.isatty() else 170)
-    console.print(table)
-    for name, peer in peers.items():
-        console.print(f"{name}: {', '.join(f'{package} {version}' for package, version in peer['versions'].items())}")
-    console.print(f"Python {results['python']}")
-
-
 def main() -> None:
     """Measure the peers that are named, or all, and write bench/results/peers.json."""
     names = [kind.name for kind in _KINDS]
@@ -470,7 +415,7 @@ def main() -> None:
                 results["peers"][kind.name] = _measured(kind, Path(work) / kind.name, corpus)
                 _RESULTS.parent.mkdir(exist_ok=True)
                 _RESULTS.write_text(json.dumps(results, indent=1))  # after each: an interrupted run keeps what it has
-    _show(results)
+    show(results, {kind.name: kind.live for kind in _KINDS})
 
 
 def _measured(kind: Kind, work: Path, corpus: Path) -> dict[str, Any]:

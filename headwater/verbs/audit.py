@@ -205,27 +205,22 @@ class Audit:
         for stray in self.scratch.strays():
             path = _path_from(stray)
             if path is None:
-                self._accuse_stray(stray, None)
-            elif not self._is_closed(path) and not self._is_on_its_way(path):
-                self._accuse_stray(stray, path)
+                nameless = f"a point that names no document of any folder (id {stray.example})"
+                self._accuse_stray(stray, Finding("orphan", stray.path, nameless))
+            elif not self._is_closed(path):
+                self._judge_stray(stray, path)
 
-    def _is_on_its_way(self, path: bytes) -> bool:
-        """Whether the service has yet to take the points away, or may have done so."""
+    def _judge_stray(self, stray: Stray, path: bytes) -> None:
         entry = self.ledger.entry(path)
-        if self.live:
+        if self.live:  # the service may have yet to take the points away, or have done so by now
             self.scratch.suspect(path, _version(self._look(path), entry), time.monotonic())
-            return True
-        if entry is not None and entry.due:
+        elif entry is not None and entry.due:
             self.scratch.wait(path)
-            return True
-        return False
-
-    def _accuse_stray(self, stray: Stray, path: bytes | None) -> None:
-        if path is None:
-            nameless = f"a point that names no document of any folder (id {stray.example})"
-            self.scratch.add_findings([Finding("orphan", stray.path, nameless)])
         else:
-            self.scratch.add_findings([_orphan(stray.path, stray.points)])
+            self._accuse_stray(stray, _orphan(stray.path, stray.points))
+
+    def _accuse_stray(self, stray: Stray, finding: Finding) -> None:
+        self.scratch.add_findings([finding])
         self.scratch.discard_stray(stray)
 
     # -- ledger ----------------------------------------------------------------------------------------------
@@ -294,13 +289,12 @@ class Audit:
     def _judge_gone(self, path: bytes, entry: Any, version: str, since: float) -> None:
         """There is no file now: all is well when ledger and index have let go of it, and the service gets its time."""
         points = [seen_point(point) for point in self._points_of(path)]
-        let_go = entry is None or entry.operation == "delete"
         due = entry is not None and entry.due
+        let_go = not due and (entry is None or entry.operation == "delete")
         now, version_now = time.monotonic(), _version(None, entry)
-        early = due or version_now != version or now - since < (_SETTLE_S if let_go else _UNSEEN_S)
-        if let_go and not due and not points:
+        if let_go and not points:
             self.scratch.acquit(path)
-        elif early:
+        elif due or version_now != version or now - since < (_SETTLE_S if let_go else _UNSEEN_S):
             self.scratch.suspect(path, version_now, now)
         else:
             self.scratch.acquit(path)

@@ -47,7 +47,7 @@ _MOST_COMPACTING = 0.1
 #: new points from which on merging makes a search faster
 _LEAST_FRESH = 20_000
 #: while much is written, the processors are needed for that: then only a search that gets slow is a reason
-_LEAST_FRESH_BUSY = 100_000
+_LEAST_FRESH_BUSY = 40_000
 
 
 @dataclass(frozen=True, slots=True)

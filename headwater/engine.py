@@ -1,5 +1,6 @@
-"""The embedded engine in a process of its own: ``python -m headwater.engine SOCKET DIRECTORY MANIFEST`` serves one
-shard to the process that started it, ``python -m headwater.engine optimize DIRECTORY MANIFEST`` compacts one and ends.
+"""The embedded engine in a process of its own: ``python -m headwater.engine SOCKET DIRECTORY MANIFEST QUANTIZATION``
+serves one shard to the process that started it, ``python -m headwater.engine optimize DIRECTORY MANIFEST`` compacts one
+and ends.
 
 Every call of the engine holds the interpreter's lock: loading 200,000 points takes 2 s, optimising them minutes. In a
 process of its own it keeps nobody else waiting, a crash of it is a closed socket, and its memory goes with it.
@@ -17,9 +18,10 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from headwater.errors import HeadwaterError, IndexUnavailable
+from headwater.index import Quantization
 
 __all__ = ["EngineDied", "EngineProcess", "optimize"]
 
@@ -41,12 +43,12 @@ class EngineProcess:
     """One child with one shard, which ends when the connection to it does, and so with this process. One call at a
     time: who shares it takes turns."""
 
-    def __init__(self, directory: Path, manifest: Path) -> None:
+    def __init__(self, directory: Path, manifest: Path, quantization: Quantization = "none") -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             number = str(theirs.fileno())
             self._process = subprocess.Popen(
-                _command(number, directory, manifest),
+                [*_command(number, directory, manifest), quantization],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C in the terminal is for whoever started it
@@ -125,12 +127,12 @@ def _command(task: str, directory: Path, manifest: Path) -> list[str]:
 class _Server:
     """Answers calls until the connection closes."""
 
-    def __init__(self, connection: Connection, directory: Path, manifest: Path) -> None:
+    def __init__(self, connection: Connection, directory: Path, manifest: Path, quantization: Quantization) -> None:
         from headwater.index_edge import MovableEdgeIndex
 
         self._connection = connection
         self._damage: str | None = None
-        self._index = MovableEdgeIndex(directory, manifest, on_damage=self._note_damage)
+        self._index = MovableEdgeIndex(directory, manifest, on_damage=self._note_damage, quantization=quantization)
 
     def _note_damage(self, sentence: str) -> None:
         self._damage = sentence
@@ -179,7 +181,7 @@ def main() -> int:
         return _optimize(directory, manifest)
     connection = Connection(int(task))
     with contextlib.closing(connection):
-        _Server(connection, directory, manifest).run()
+        _Server(connection, directory, manifest, cast(Quantization, sys.argv[4])).run()
     return 0
 
 

@@ -8,11 +8,13 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import qdrant_edge as edge
+from numpy.typing import NDArray
 
 from headwater.compaction import settle_swap
 from headwater.errors import HeadwaterError, IndexMismatch, IndexUnavailable
@@ -23,6 +25,7 @@ from headwater.index import (
     IndexCounts,
     Manifest,
     Point,
+    Quantization,
     ScoredChunk,
     SearchQuery,
     Sparse,
@@ -31,6 +34,8 @@ from headwater.index_qdrant import RRF_K, QdrantIndex, fence_conditions
 from headwater.state import check_free_space, write_atomically
 
 __all__ = ["EdgeIndex", "MovableEdgeIndex"]
+
+Vector = NDArray[np.float32]
 
 _TYPES = {
     "keyword": edge.PayloadSchemaType.Keyword,
@@ -63,16 +68,25 @@ _LOAD_BYTES = 128 * 1024 * 1024
 class EdgeIndex(QdrantIndex):
     """A Qdrant Edge shard in ``directory``; ``manifest`` is a small file beside it."""
 
-    def __init__(self, directory: Path, manifest: Path, *, on_damage: Callable[[str], object] | None = None) -> None:
-        """``on_damage`` is told, with a sentence, when the engine finds its files damaged while it runs: the shard is
-        marked, must not be used any more, and is set aside when it is opened next."""
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Path,
+        *,
+        on_damage: Callable[[str], object] | None = None,
+        quantization: Quantization = "none",
+    ) -> None:
+        """``quantization`` begins with the next compaction. ``on_damage`` is told, with a sentence, when the engine
+        finds its files damaged while it runs: the shard is marked, must not be used any more, and is set aside when it
+        is opened next."""
         self._directory = directory
         self._on_damage = on_damage
+        self._quantization: Quantization = quantization
         self._openings = directory.with_name(f"{directory.name}.opening")
         self._manifest_path = manifest
         self._shard: edge.EdgeShard | None = None
         self._writes = 0
-        self._paths: tuple[int, list[str]] | None = None
+        self._values: dict[tuple[str, bool], tuple[int, list[str]]] = {}
 
     # -- open and close --------------------------------------------------------------------------------------
 
@@ -81,12 +95,21 @@ class EdgeIndex(QdrantIndex):
         manifest = self.manifest()
         if manifest is not None:
             manifest.check(model, dimension, str(self._directory))
+            manifest = self._quantized(manifest)
         self.dimension = dimension
         if self._shard is None:
             self._shard = self._load() if manifest is not None and self._directory.is_dir() else None
         if self._shard is None:
             manifest = self._create(model, dimension)
+        self._ensure_payload_indexes(self._shard)
         assert manifest is not None
+        return manifest
+
+    def _quantized(self, manifest: Manifest) -> Manifest:
+        """The manifest with the quantization that is wanted now."""
+        if manifest.quantization != self._quantization:
+            manifest = replace(manifest, quantization=self._quantization)
+            write_atomically(self._manifest_path, manifest.to_json())
         return manifest
 
     def open_existing(self) -> Manifest:
@@ -162,13 +185,22 @@ class EdgeIndex(QdrantIndex):
         self._openings.unlink(missing_ok=True)
         self._manifest_path.unlink(missing_ok=True)
         self._directory.mkdir(exist_ok=True)
-        self._shard = edge.EdgeShard.create(self._place(), _config(dimension))
-        for name, kind in INDEXED_FIELDS.items():
-            self._shard.update(edge.UpdateOperation.create_field_index(name, _TYPES[kind]))
+        self._shard = edge.EdgeShard.create(self._place(), _config(dimension, self._quantization))
+        self._ensure_payload_indexes(self._shard)
         self._shard.flush()
-        manifest = Manifest.new(model, dimension)
+        manifest = replace(Manifest.new(model, dimension), quantization=self._quantization)
         write_atomically(self._manifest_path, manifest.to_json())
         return manifest
+
+    def _ensure_payload_indexes(self, shard: edge.EdgeShard | None) -> None:
+        """Those that are missing: an older release made fewer."""
+        if shard is None:
+            return
+        with self._engine_errors("make its payload indexes"):
+            present = shard.info().payload_schema
+            for name, kind in INDEXED_FIELDS.items():
+                if name not in present:
+                    shard.update(edge.UpdateOperation.create_field_index(name, _TYPES[kind]))
 
     def _set_aside(self) -> None:
         """Keep at most one shard that could not be loaded, for a person to look at."""
@@ -248,16 +280,23 @@ class EdgeIndex(QdrantIndex):
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
         with self._engine_errors("search"):
             found = self._open.query(_request(query, candidates))
-        return [ScoredChunk(point.score, point.payload or {}) for point in found]
+        return [ScoredChunk(point.score, point.payload or {}, _dense_of(point.vector)) for point in found]
 
-    def paths(self) -> list[str]:
+    def values(self, field: str, *, exact: bool = True) -> list[str]:
         writes = self._writes
-        if self._paths is None or self._paths[0] != writes:
+        known = self._values.get((field, exact))
+        if known is None or known[0] != writes:
             with self._engine_errors("read"):
                 limit = self._open.count(edge.CountRequest(exact=True)) + 1
-                hits = self._open.facet(edge.FacetRequest("path", limit=limit, exact=True)).hits
-            self._paths = (writes, sorted(str(hit.value) for hit in hits if hit.count))
-        return self._paths[1]
+                hits = self._open.facet(edge.FacetRequest(field, limit=limit, exact=exact)).hits
+            known = self._values[field, exact] = writes, sorted(str(hit.value) for hit in hits if hit.count)
+        return known[1]
+
+    def newest_seq(self) -> int | None:
+        newest = edge.OrderBy("seq", edge.Direction.Desc)
+        with self._engine_errors("read"):
+            found, _ = self._open.scroll(edge.ScrollRequest(limit=1, with_payload=["seq"], order_by=newest))
+        return _seq_of(found[0].payload) if found else None
 
     def census(self) -> dict[int, int]:
         with self._engine_errors("count"):
@@ -289,6 +328,10 @@ class MovableEdgeIndex(EdgeIndex):
         self._directory = directory
         self._openings = directory.with_name(f"{directory.name}.opening")
 
+    def values_of(self, field: str, exact: bool) -> list[str]:
+        """``values``, as it is called from the other side of a socket."""
+        return self.values(field, exact=exact)
+
     def scan_page(self, offset: str | None, with_vectors: bool) -> tuple[list[Point], str | None]:
         """A step of ``scan``: some points, and the offset of the next."""
         return self._page((), None, offset, with_vectors=with_vectors)
@@ -306,25 +349,55 @@ class MovableEdgeIndex(EdgeIndex):
             raise IndexUnavailable(f"there is no index in {self._directory}")
         os.chdir(self._directory)
         with self._engine_errors("optimize"):
-            shard = edge.EdgeShard.load(".", _config(manifest.dimension))
+            shard = edge.EdgeShard.load(".", _config(manifest.dimension, manifest.quantization))
             done = bool(shard.optimize())
             shard.flush()
             shard.close()
         return done
 
-    def replace(self, document_id: str, points: Sequence[Point]) -> None:
-        """Put these points in place of all that are there of a document."""
-        self._delete((Condition("document_id", any_of=(document_id,)),))
+    def documents_page(self, offset: str | None, document_ids: Sequence[str]) -> tuple[list[Point], str | None]:
+        """As ``page``, of some documents."""
+        of_documents = (Condition("document_id", any_of=tuple(document_ids)),)
+        return self._page(of_documents, None, offset, with_vectors=True)
+
+    def replace(self, document_ids: Sequence[str], points: Sequence[Point]) -> None:
+        """Put these points in place of all that are there of some documents."""
+        self._delete((Condition("document_id", any_of=tuple(document_ids)),))
         for first in range(0, len(points), BATCH_POINTS):
             batch = points[first : first + BATCH_POINTS]
             self._update(edge.UpdateOperation.upsert_points([_to_edge(point) for point in batch]))
 
 
-def _config(dimension: int) -> edge.EdgeConfig:
+#: links of a node, candidates looked at when it is placed; so few kB of vectors are compared one by one.
+#: ``payload_m`` 0: no further links between points that share a value, which are 3/4 of the work (docs/performance.md)
+_GRAPH = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=16_000, payload_m=0)
+#: candidates that a search of the graph looks at
+_SEARCHED = 128
+#: with a filter that lets through less than this share the search goes by neighbours of neighbours (ACORN-1: Patel,
+#: Kraft, Guestrin, Zaharia 2024), as the points that pass have few links among them
+_ACORN = edge.AcornSearchParams(enable=True, max_selectivity=0.6)
+
+
+#: how the copies are made; outliers beyond the 99th percentile do not stretch the scale of the others
+_QUANTIZED: dict[Quantization, Any] = {
+    "none": None,
+    "int8": edge.ScalarQuantizationConfig(edge.ScalarType.Int8, quantile=0.99, memory=edge.Memory.Pinned),
+    "binary": edge.BinaryQuantizationConfig(memory=edge.Memory.Pinned),
+}
+#: the copies choose so many times the hits, and the true vectors the best of them
+_RESCORED = edge.QuantizationSearchParams(rescore=True, oversampling=3.0)
+
+
+def _config(dimension: int, quantization: Quantization) -> edge.EdgeConfig:
     """The vectors, and when a compaction has something to do; nothing else ever starts one."""
     return edge.EdgeConfig(
-        vectors={"dense": edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)},
+        vectors={
+            "dense": edge.EdgeVectorParams(
+                size=dimension, distance=edge.Distance.Cosine, quantization_config=_QUANTIZED[quantization]
+            )
+        },
         sparse_vectors={"sparse": edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        hnsw_config=_GRAPH,
         optimizers=edge.EdgeOptimizersConfig(
             deleted_threshold=0.1, vacuum_min_vector_number=100, default_segment_number=1
         ),
@@ -369,28 +442,45 @@ def _from_edge(record: edge.Record) -> Point:
     )
 
 
+def _seq_of(payload: Mapping[str, Any] | None) -> int | None:
+    seq = (payload or {}).get("seq")
+    return int(seq) if isinstance(seq, int | float) else None
+
+
+def _dense_of(vectors: Any) -> Vector | None:
+    dense = vectors.get("dense") if isinstance(vectors, dict) else None
+    return None if dense is None else np.asarray(dense, np.float32)
+
+
 def _request(query: SearchQuery, candidates: int) -> edge.QueryRequest:
     conditions = _filter(query.conditions) if query.conditions else None
-    halves = {}
+    halves: dict[str, Any] = {}
+    common: Any = {
+        "limit": query.limit,
+        "offset": query.offset,
+        "score_threshold": query.score_threshold,
+        "with_payload": True,
+        "with_vector": ["dense"] if query.with_vectors else False,
+        "params": edge.SearchParams(
+            hnsw_ef=_SEARCHED, acorn=_ACORN if query.conditions else None, quantization=_RESCORED
+        ),
+    }
     if query.dense is not None:
         halves["dense"] = edge.Query.Nearest(query.dense.tolist(), using="dense")
     if query.sparse is not None:
         sparse = edge.SparseVector(list(query.sparse.indices), list(query.sparse.values))
         halves["sparse"] = edge.Query.Nearest(sparse, using="sparse")
     if query.mode != "hybrid":
-        return edge.QueryRequest(
-            limit=query.limit,
-            query=halves[query.mode],
-            filter=conditions,
-            score_threshold=query.score_threshold,
-            with_payload=True,
-        )
+        return edge.QueryRequest(query=halves[query.mode], filter=conditions, **common)
+    weights = [query.fusion.dense_weight, query.fusion.sparse_weight]
+    fusion: Any = edge.Fusion.Dbsf() if query.fusion.method == "dbsf" else edge.Fusion.Rrf(k=RRF_K, weights=weights)
+    params = common.pop("params")
     return edge.QueryRequest(
-        limit=query.limit,
-        prefetches=[edge.Prefetch(limit=candidates, query=half, filter=conditions) for half in halves.values()],
-        query=cast(Any, edge.Fusion.Rrf(k=RRF_K)),  # the stub does not count its members in
-        score_threshold=query.score_threshold,
-        with_payload=True,
+        prefetches=[
+            edge.Prefetch(limit=candidates, query=half, filter=conditions, params=params) for half in halves.values()
+        ],
+        query=fusion,
+        **common,
     )
 
 

@@ -36,6 +36,7 @@ from headwater.index import (
     IndexCounts,
     Manifest,
     Point,
+    Quantization,
     ScoredChunk,
     SearchQuery,
     SeenPoint,
@@ -52,6 +53,8 @@ Vector = NDArray[np.float32]
 _TICK_S = 1.0
 #: changes that are few enough to hold the writes for them
 _FEW_CHANGES = 20
+#: documents whose changes are repeated at once: each look at the shard waits for a search
+_REPEATED_TOGETHER = 25
 #: seconds without another try after one that failed
 _PAUSE_S = 60.0
 
@@ -67,6 +70,7 @@ class ProcessIndex:
         on_damage: Callable[[str], object],
         min_free_bytes: int = 0,
         least_dead: int = 1000,
+        quantization: Quantization = "none",
     ) -> None:
         """``on_damage`` is told, with a sentence, when the engine died or finds its files damaged: this object is of no
         use then. A compaction leaves ``min_free_bytes`` of the disk free, and happens by itself once ``least_dead``
@@ -76,12 +80,14 @@ class ProcessIndex:
         self._on_damage = on_damage
         self._min_free_bytes = min_free_bytes
         self._least_dead = least_dead
+        self._quantization: Quantization = quantization
         self._engine: EngineProcess | None = None
         self._turns = Turns()
         self._writes_gate = Gate()
         self._commits = GroupCommit()
         self._journal: Journal | None = None
-        self._paths: tuple[int, list[str]] | None = None
+        self._newest: tuple[int, int | None] | None = None
+        self._values: dict[tuple[str, bool], tuple[int, list[str]]] = {}
         self._calls_that_write = 0
         self._written = 0
         self._checkpointed = 0
@@ -93,7 +99,10 @@ class ProcessIndex:
     # -- open and close --------------------------------------------------------------------------------------
 
     def ensure_schema(self, model: str, dimension: int) -> Manifest:
+        before = self._opened("manifest")
         manifest: Manifest = self._opened("ensure_schema", model, dimension)
+        if before is not None and before.quantization != manifest.quantization:
+            Wear(manifest.index_id, 0, int(self._ask("points_count"))).write(self._wear_path)  # all is to be made anew
         return self._keep(manifest)
 
     def open_existing(self) -> Manifest:
@@ -104,7 +113,7 @@ class ProcessIndex:
         if self._engine is None:
             settle_swap(self._directory)
             clear_leftovers(self._directory)
-            self._engine = EngineProcess(self._directory, self._manifest_path)
+            self._engine = EngineProcess(self._directory, self._manifest_path, self._quantization)
         return self._ask(method, *arguments)
 
     def _keep(self, manifest: Manifest) -> Manifest:
@@ -226,11 +235,22 @@ class ProcessIndex:
         found: list[ScoredChunk] = self._ask("search", query, first=True)
         return found
 
-    def paths(self) -> list[str]:
+    def values(self, field: str, *, exact: bool = True) -> list[str]:
         writes = self._calls_that_write
-        if self._paths is None or self._paths[0] != writes:
-            self._paths = (writes, self._ask("paths", first=True))
-        return self._paths[1]
+        known = self._values.get((field, exact))
+        if known is None or known[0] != writes:
+            known = self._values[field, exact] = writes, self._ask("values_of", field, exact, first=True)
+        return known[1]
+
+    def newest_seq(self) -> int | None:
+        writes = self._calls_that_write
+        if self._newest is None or self._newest[0] != writes:
+            self._newest = writes, self._ask("newest_seq", first=True)
+        return self._newest[1]
+
+    def document_chunks(self, document_id: str, first: int, last: int) -> list[Mapping[str, Any]]:
+        chunks: list[Mapping[str, Any]] = self._ask("document_chunks", document_id, first, last)
+        return chunks
 
     def census(self) -> dict[int, int]:
         counts: dict[int, int] = self._ask("census")
@@ -327,7 +347,7 @@ class ProcessIndex:
 
     def _take_over(self, copy: Path, journal: Journal) -> None:
         """Bring the compacted copy up to date and put it in the place of the shard."""
-        engine = EngineProcess(copy, self._manifest_path)
+        engine = EngineProcess(copy, self._manifest_path, self._quantization)
         try:
             engine.call("open_existing")
             before = None
@@ -353,15 +373,17 @@ class ProcessIndex:
         """Do to the copy what was done to the shard."""
         for method, arguments in changes.calls:
             engine.call(method, *arguments)
-        for document_id in changes.documents:
+        documents = sorted(changes.documents)
+        for first in range(0, len(documents), _REPEATED_TOGETHER):
+            group = tuple(documents[first : first + _REPEATED_TOGETHER])
             points: list[Point] = []
             offset: str | None = None
             while True:
-                page, offset = self.page(offset, document_id)
+                page, offset = self._ask("documents_page", offset, group)
                 points += page
                 if offset is None:
                     break
-            engine.call("replace", document_id, points)
+            engine.call("replace", group, points)
 
     def _wear(self, index_id: str) -> Wear:
         known = Wear.read(self._wear_path, index_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,36 @@ def test_who_comes_with_first_goes_before_those_who_wait() -> None:
         thread.join(10)
     assert order[0] == "search"
     assert len(order) == 4
+
+
+def test_searches_without_end_do_not_keep_a_write_waiting() -> None:
+    # Given threads that search one after the other, so that one always waits
+    turns = Turns()
+    ended = threading.Event()
+
+    def search() -> None:
+        while not ended.is_set():
+            with turns.taken(first=True):
+                time.sleep(0.001)
+
+    searchers = [threading.Thread(target=search, daemon=True) for _ in range(4)]
+    for searcher in searchers:
+        searcher.start()
+    wait_until(lambda: turns._first_waiting >= 2, "searches wait", timeout_s=10)
+    # When another call comes, then it gets its turn
+    went = threading.Event()
+
+    def write() -> None:
+        with turns.taken(first=False):
+            went.set()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    came = went.wait(10)
+    ended.set()
+    for thread in (*searchers, writer):
+        thread.join(10)
+    assert came
 
 
 def test_a_held_gate_lets_nobody_in_and_waits_for_those_inside() -> None:

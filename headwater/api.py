@@ -1,8 +1,10 @@
 """The query API over HTTP: for callers in other processes while one process holds the index.
 
-    POST /v1/search       {"text", "limit", "mode", "path_glob", "filters", "score_threshold"} -> {"hits": [...]}
-    POST /v1/similar      {"path", "limit"} -> {"hits": [...]}
+    POST /v1/search       {"text", ...}: the fields of ``headwater.question.Question``
+                          -> {"hits": [...], "freshness": {"seq", "pending", "in_step"}}
+    POST /v1/similar      {"path" or "text", "limit"} -> as search
     POST /v1/similarity   {"a", "b"} -> {"similarity": number}
+    POST /v1/near_duplicates  {"threshold", "limit"} -> {"pairs": [{"a", "b", "similarity", "shared"}, ...]}
     POST /v1/document     {"document_id"} -> {"record": {...} or null}, the model's name in it
     POST /v1/known        {"text_hashes": [...]} -> {"known": [...]}, those whose vectors the index has
     POST /v1/flush        makes everything written durable; changes state, so it needs the token
@@ -23,6 +25,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,8 +40,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headwater.errors import HeadwaterError, PermanentError, QueryError, SettingsError
 from headwater.index import VectorIndex
+from headwater.local import LocalEngine
 from headwater.points import answer_discard, answer_points
-from headwater.query import LocalEngine
+from headwater.question import Question
 from headwater.settings import Settings
 
 __all__ = ["ApiServer", "make_api"]
@@ -66,6 +70,7 @@ def make_api(
         Route("/v1/search", _posted(lambda body: _search(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similar", _posted(lambda body: _similar(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similarity", _posted(lambda body: _similarity(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/near_duplicates", _posted(lambda body: _near_duplicates(_ready(engine), body)), methods=["POST"]),
         Route("/v1/document", _posted(lambda body: _document(_ready(engine), body)), methods=["POST"]),
         Route("/v1/known", _posted(lambda body: _known(_ready(engine), body)), methods=["POST"]),
         Route("/v1/flush", _with_token(token, flush), methods=["POST"]),
@@ -91,16 +96,18 @@ def _readiness(engine: Future[LocalEngine]) -> Response:
 
 
 def _search(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
-    known = ("text", "limit", "mode", "path_glob", "filters", "score_threshold")
-    _only(body, known)
-    given = {name: value for name, value in body.items() if value is not None}
-    hits = engine.search(given.pop("text", ""), **given)
-    return {"hits": [hit.to_dict() for hit in hits]}
+    return engine.search(Question.from_mapping(body)).to_dict()
 
 
 def _similar(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
-    _only(body, ("path", "limit"))
-    return {"hits": [hit.to_dict() for hit in engine.similar(body.get("path", ""), body.get("limit", 10))]}
+    _only(body, ("path", "text", "limit"))
+    return engine.similar(body.get("path"), body.get("text"), body.get("limit", 10)).to_dict()
+
+
+def _near_duplicates(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ("threshold", "limit"))
+    pairs = engine.near_duplicates(body.get("threshold", 0.95), body.get("limit", 100))
+    return {"pairs": [asdict(pair) for pair in pairs]}
 
 
 def _similarity(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from headwater.verbs.accept_deletions import accept_deletions
 from headwater.verbs.failures import failures
 from headwater.verbs.options import AsJson, StateDir
 from headwater.verbs.plan import plan
+from headwater.verbs.search import duplicates, search, similar, similarity
 from headwater.verbs.verify import verify
 from headwater.verbs.why import why
 
@@ -97,35 +98,10 @@ def up(
         sys.exit(130)
 
 
-@app.command()
-def search(
-    text: Annotated[str, typer.Argument(help="What to look for.")],
-    limit: Annotated[int, typer.Option(help="Most hits, 1 to 1000.")] = 10,
-    mode: Annotated[str, typer.Option(help="hybrid, dense or sparse.")] = "hybrid",
-    path: Annotated[str | None, typer.Option(help="Only paths that match this glob.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="The folder whose index is asked.")] = None,
-    state_dir: StateDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Ask the index: the running service if there is one, else the index itself."""
-    from headwater.query import Index
-
-    with Index.open(folder=folder, state_dir=state_dir) as index:
-        hits = index.search(text, limit, mode, path)  # type: ignore[arg-type]  # checked by search
-    if as_json:
-        print(json.dumps([hit.to_dict() for hit in hits]))
-        return
-    console = Console()
-    for hit in hits:
-        where = (
-            f"{hit.path}:{hit.start_line}" if hit.start_line else f"{hit.path} p. {hit.page}" if hit.page else hit.path
-        )
-        console.print(f"{hit.score:.4f}  {where}", style="bold", highlight=False, markup=False)
-        if hit.headings:
-            console.print("  " + " > ".join(hit.headings), style="dim", highlight=False, markup=False)
-        console.print("  " + " ".join(hit.text.split())[:300], highlight=False, markup=False)
-    if not hits:
-        console.print("nothing found")
+app.command()(search)
+app.command()(similar)
+app.command()(similarity)
+app.command()(duplicates)
 
 
 @app.command()
@@ -159,6 +135,12 @@ def _status(layout: Layout) -> dict[str, Any]:
     running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
     found = read_status(layout, running=running)
     return {**found, "api": _api_url(layout)}
+
+
+def _progress(settings: Settings) -> Callable[[], tuple[int, bool]]:
+    from producer.status import Progress
+
+    return Progress(find_layout(settings)).read
 
 
 def _api_url(layout: Layout) -> str | None:
@@ -195,7 +177,7 @@ def work(
 
     settings = Settings.load(folder=folder, port=port, state_dir=state_dir)
     _log_to_stderr(settings.log_level)
-    run_worker(settings, serve=serve, status=lambda: _status(find_layout(settings)))
+    run_worker(settings, serve=serve, status=lambda: _status(find_layout(settings)), progress=_progress(settings))
 
 
 @app.command()
@@ -211,7 +193,7 @@ def serve(
     _log_to_stderr(settings.log_level)
     ended = threading.Event()
     _on_signal(ended.set)
-    serve_index(settings, lambda: _status(find_layout(settings)), on_url=print, ended=ended)
+    serve_index(settings, lambda: _status(find_layout(settings)), _progress(settings), on_url=print, ended=ended)
 
 
 app.command()(accept_deletions)

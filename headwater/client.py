@@ -9,8 +9,8 @@ import httpx
 
 from headwater import errors
 from headwater.errors import HeadwaterError, QueryError, ServiceUnavailable
-from headwater.index import Mode
-from headwater.query import FilterValue, Hit
+from headwater.hit import DuplicatePair, Hits
+from headwater.question import Question
 
 __all__ = ["RemoteEngine"]
 
@@ -26,28 +26,16 @@ class RemoteEngine:
         shown = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False, headers=shown)
 
-    def search(
-        self,
-        text: str,
-        limit: int,
-        mode: Mode,
-        path_glob: str | None,
-        filters: Mapping[str, FilterValue] | None,
-        score_threshold: float | None,
-    ) -> list[Hit]:
-        asked = {
-            "text": text,
-            "limit": limit,
-            "mode": mode,
-            "path_glob": path_glob,
-            "filters": filters,
-            "score_threshold": score_threshold,
-        }
-        return [Hit.from_mapping(raw) for raw in self.post("/v1/search", asked)["hits"]]
+    def search(self, question: Question) -> Hits:
+        waits = question.timeout if question.wait_for is not None else 0.0
+        return Hits.from_mapping(self.post("/v1/search", question.to_dict(), waits))
 
-    def similar(self, path: str, limit: int) -> list[Hit]:
-        answer = self.post("/v1/similar", {"path": path, "limit": limit})
-        return [Hit.from_mapping(raw) for raw in answer["hits"]]
+    def similar(self, path: str | None, text: str | None, limit: int) -> Hits:
+        return Hits.from_mapping(self.post("/v1/similar", {"path": path, "text": text, "limit": limit}))
+
+    def near_duplicates(self, threshold: float, limit: int) -> list[DuplicatePair]:
+        answer = self.post("/v1/near_duplicates", {"threshold": threshold, "limit": limit})
+        return [DuplicatePair(**raw) for raw in answer["pairs"]]
 
     def similarity(self, a: str, b: str) -> float:
         return float(self.post("/v1/similarity", {"a": a, "b": b})["similarity"])
@@ -64,10 +52,12 @@ class RemoteEngine:
     def close(self) -> None:
         self._http.close()
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The answer to one request. Raises the error that the service raised, or ServiceUnavailable."""
+    def post(self, path: str, body: Mapping[str, Any], waits_s: float = 0.0) -> Any:
+        """The answer to one request, which may wait on purpose for ``waits_s`` seconds. Raises the error that the
+        service raised, or ServiceUnavailable."""
         try:
-            answer = self._http.post(path, json={name: value for name, value in body.items() if value is not None})
+            given = {name: value for name, value in body.items() if value is not None}
+            answer = self._http.post(path, json=given, timeout=_TIMEOUT_S + waits_s)
         except httpx.HTTPError as error:
             raise ServiceUnavailable(
                 f"the service at {self._url} does not answer ({error}): see 'headwater status'"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 __all__ = [
@@ -22,11 +23,12 @@ __all__ = [
     "path_to_wire",
     "point_id",
     "record_id",
+    "rfc3339",
     "text_hash",
 ]
 
-#: raised whenever extraction or chunking gives other chunks for the same bytes, so that documents are cut again
-PIPELINE_VERSION = 3
+#: raised whenever the same bytes give other chunks, terms or fields, so that documents are written again
+PIPELINE_VERSION = 4
 
 _NAMESPACE = uuid.UUID("6f0d5f0e-7f0b-5c1e-9a51-5d1b6f3a2c11")
 
@@ -69,6 +71,12 @@ def record_id(document: str) -> str:
 def _uuid(key: bytes) -> uuid.UUID:
     digest = hashlib.sha256(_NAMESPACE.bytes + key).digest()[:16]
     return uuid.UUID(bytes=digest, version=5)
+
+
+def rfc3339(mtime_ns: int) -> str:
+    """Modification time in UTC with microseconds; times outside of what a calendar holds are clamped."""
+    seconds = min(max(mtime_ns / 1e9, 0.0), 253_402_300_799.0)
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def path_to_text(path: bytes) -> str:

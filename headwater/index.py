@@ -7,7 +7,6 @@ record is a point without vectors, so it is never found by a search.
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pathspec import GitIgnoreSpec
 
-from headwater.errors import IndexMismatch, IndexUnavailable, QueryError
+from headwater.errors import IndexMismatch, IndexUnavailable
 from headwater.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,10 +26,12 @@ __all__ = [
     "Condition",
     "DocumentState",
     "DocumentWrite",
+    "Fusion",
     "IndexCounts",
     "Manifest",
     "Mode",
     "Point",
+    "Quantization",
     "ScoredChunk",
     "SearchQuery",
     "SeenPoint",
@@ -42,6 +42,7 @@ __all__ = [
 
 Vector = NDArray[np.float32]
 Mode = Literal["hybrid", "dense", "sparse"]
+Quantization = Literal["none", "int8", "binary"]
 _Item = TypeVar("_Item")
 
 #: raised whenever points are stored in another form
@@ -61,6 +62,10 @@ INDEXED_FIELDS: Mapping[str, str] = {
     "page": "integer",
     "content_hash": "keyword",
     "modified_at": "datetime",
+    "extension": "keyword",
+    "directories": "keyword",
+    "language": "keyword",
+    "fields": "keyword",
 }
 
 
@@ -103,6 +108,8 @@ class DocumentWrite:
     dense: Vector
     sparse: Sequence[Sparse]
     title: str | None = None
+    #: ISO 639-1
+    language: str | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
     partial: str | None = None
     #: chunks of the whole version, when these are only some of them
@@ -140,6 +147,16 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Fusion:
+    """How a hybrid search joins its halves: "rrf" by reciprocal rank (Cormack, Clarke, Buettcher 2009), each half with
+    a weight; "dbsf" by scores that are scaled by their mean and deviation (distribution-based score fusion)."""
+
+    method: Literal["rrf", "dbsf"] = "rrf"
+    dense_weight: float = 1.0
+    sparse_weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class SearchQuery:
     """A search by vectors. ``dense`` has shape [dimension]; the mode says which of the two are used."""
 
@@ -149,14 +166,19 @@ class SearchQuery:
     sparse: Sparse | None = None
     conditions: tuple[Condition, ...] = ()
     score_threshold: float | None = None
+    #: best hits that are left out, for the next page of an answer
+    offset: int = 0
+    fusion: Fusion = Fusion()
+    with_vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredChunk:
-    """A found chunk point with its payload."""
+    """A found chunk point with its payload. ``dense`` is None if vectors were not asked for."""
 
     score: float
     payload: Mapping[str, Any]
+    dense: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +215,8 @@ class Manifest:
     model: str
     dimension: int
     schema: int = SCHEMA_VERSION
+    #: how large segments keep a small copy of their vectors to search in; the vectors themselves stay as they are
+    quantization: Quantization = "none"
 
     @classmethod
     def new(cls, model: str, dimension: int) -> Manifest:
@@ -290,12 +314,22 @@ class VectorIndex(Protocol):
         """The best chunks, best first. Never returns a document's record."""
         ...
 
-    def paths(self) -> list[str]:
-        """The path of each document in the index, sorted."""
+    def values(self, field: str, *, exact: bool = True) -> list[str]:
+        """The values that an indexed field of texts has in the index, sorted: the paths of all documents, say. Not
+        ``exact``, which is faster, it may name some that no point has any more."""
         ...
 
     def document_vectors(self, document_id: str) -> Vector:
         """Dense vectors of a document's chunks, shape [chunks, dimension]; no rows if there are none."""
+        ...
+
+    def document_chunks(self, document_id: str, first: int, last: int) -> list[Mapping[str, Any]]:
+        """Payloads of a document's chunks from number ``first`` to ``last``, in order; those that are not there are
+        left out."""
+        ...
+
+    def newest_seq(self) -> int | None:
+        """The highest seq of any point; None if there are none."""
         ...
 
     def scan(self, *, with_vectors: bool = False) -> Iterator[Point]:
@@ -328,18 +362,6 @@ class VectorIndex(Protocol):
         ...
 
 
-def glob_conditions(index: VectorIndex, glob: str) -> Condition:
-    """The documents whose path matches a glob in gitignore syntax, as a condition on the indexed field ``path``.
-
-    Raises QueryError if the glob is not valid.
-    """
-    try:
-        spec = GitIgnoreSpec.from_lines([glob.strip()])
-    except (ValueError, re.error) as error:
-        raise QueryError(f"the path glob {glob!r} is not valid ({error})") from None
-    return Condition("path", any_of=tuple(path for path in index.paths() if spec.match_file(path)))
-
-
 def open_index(
     settings: Settings, layout: Layout | None = None, *, on_damage: Callable[[str], object] | None = None
 ) -> VectorIndex:
@@ -352,7 +374,9 @@ def open_index(
     if settings.qdrant_url:
         from headwater.index_server import ServerIndex
 
-        return ServerIndex.connect(settings.qdrant_url, settings.qdrant_api_key, settings.collection)
+        return ServerIndex.connect(
+            settings.qdrant_url, settings.qdrant_api_key, settings.collection, settings.quantization
+        )
     if layout is None:
         raise IndexUnavailable("the embedded index needs a state directory, or set QDRANT_URL")
     try:
@@ -362,7 +386,7 @@ def open_index(
             "the embedded index is not installed: pip install 'headwater[query]', or set QDRANT_URL"
         ) from None
     if on_damage is None:
-        return EdgeIndex(layout.index, layout.manifest)
+        return EdgeIndex(layout.index, layout.manifest, quantization=settings.quantization)
     from headwater.index_process import ProcessIndex
 
     return ProcessIndex(
@@ -371,4 +395,5 @@ def open_index(
         on_damage=on_damage,
         min_free_bytes=settings.min_free_bytes,
         least_dead=settings.compaction_points,
+        quantization=settings.quantization,
     )

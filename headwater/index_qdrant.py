@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +41,8 @@ RECORD_FIELDS = (
 RRF_K = 60
 #: candidates that each half of a hybrid search brings, at least
 _CANDIDATES = 50
+#: a front-matter value is filtered by its beginning
+_MOST_FIELD_CHARACTERS = 200
 #: allowed distance of a vector's length from 1
 _UNIT_TOLERANCE = 1e-2
 #: true of a point whose seq is missing or not a number
@@ -183,7 +186,12 @@ class QdrantIndex(ABC):
         if any(vector is None for vector in needed[query.mode]):
             raise QueryError(f"a {query.mode} search needs its vectors")
         _check_fields(query.conditions)
-        return self._search(query, max(_CANDIDATES, 2 * query.limit))
+        return self._search(query, max(_CANDIDATES, 2 * (query.limit + query.offset)))
+
+    def document_chunks(self, document_id: str, first: int, last: int) -> list[Mapping[str, Any]]:
+        wanted = (Condition("document_id", any_of=(document_id,)), Condition("chunk", gte=first, lte=last))
+        found = [point.payload for point in self._scroll(wanted, None, with_vectors=False)]
+        return sorted(found, key=lambda payload: int(payload["chunk"]))
 
     def scan(self, *, with_vectors: bool = False) -> Iterator[Point]:
         return self._scroll((), None, with_vectors=with_vectors)
@@ -242,6 +250,7 @@ def document_points(document: DocumentWrite) -> Iterator[Point]:
 
 
 def _chunk_points(document: DocumentWrite) -> Iterator[Point]:
+    shared = filter_fields(document)
     for chunk, dense, sparse in zip(document.chunks, document.dense, document.sparse, strict=True):
         payload = {
             "text": chunk.text,
@@ -260,8 +269,30 @@ def _chunk_points(document: DocumentWrite) -> Iterator[Point]:
             "page": chunk.page,
             "modified_at": document.modified_at,
             "kind": document.kind,
+            **shared,
         }
         yield Point(point_id(document.document_id, chunk.number), payload, dense, sparse)
+
+
+def filter_fields(document: DocumentWrite) -> dict[str, Any]:
+    """What a document's points carry to be filtered by: extension (lower case, without dot), the directories that hold
+    it, its language, and the fields of its front matter as "name=value", one for each value of a list."""
+    parents = PurePosixPath(document.path).parents
+    return {
+        "extension": PurePosixPath(document.path).suffix.lstrip(".").lower() or None,
+        "directories": [str(parent) for parent in parents if str(parent) != "."],
+        "language": document.language,
+        "fields": sorted(
+            f"{name.lower()}={_field_text(one)}"
+            for name, value in document.metadata.items()
+            for one in (value if isinstance(value, list | tuple) else [value])
+        ),
+    }
+
+
+def _field_text(value: object) -> str:
+    """As a person writes it: yes and no of YAML are true and false."""
+    return str(value).lower() if isinstance(value, bool) else str(value)[:_MOST_FIELD_CHARACTERS]
 
 
 def _record_point(document: DocumentWrite) -> Point:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -22,6 +24,7 @@ from headwater.index import (
     IndexCounts,
     Manifest,
     Point,
+    Quantization,
     ScoredChunk,
     SearchQuery,
     Sparse,
@@ -29,6 +32,8 @@ from headwater.index import (
 from headwater.index_qdrant import RRF_K, QdrantIndex, fence_conditions
 
 __all__ = ["ServerIndex"]
+
+Vector = NDArray[np.float32]
 
 _TYPES = {
     "keyword": m.PayloadSchemaType.KEYWORD,
@@ -43,22 +48,37 @@ _NUMBER_BYTES = 24
 _SPARSE_BYTES = 36
 
 
+#: how the copies are made; outliers beyond the 99th percentile do not stretch the scale of the others
+_QUANTIZED: dict[Quantization, m.ScalarQuantization | m.BinaryQuantization | None] = {
+    "none": None,
+    "int8": m.ScalarQuantization(
+        scalar=m.ScalarQuantizationConfig(type=m.ScalarType.INT8, quantile=0.99, always_ram=True)
+    ),
+    "binary": m.BinaryQuantization(binary=m.BinaryQuantizationConfig(always_ram=True)),
+}
+#: the copies choose so many times the hits, and the true vectors the best of them
+_SEARCHED = m.SearchParams(quantization=m.QuantizationSearchParams(rescore=True, oversampling=3.0))
+
+
 class ServerIndex(QdrantIndex):
     """One collection on a server. Writes wait for the server, which keeps its own write-ahead log."""
 
-    def __init__(self, client: QdrantClient, collection: str, where: str) -> None:
+    def __init__(self, client: QdrantClient, collection: str, where: str, quantization: Quantization = "none") -> None:
         self._client = client
         self._collection = collection
         self._where = where
+        self._quantization: Quantization = quantization
 
     @classmethod
-    def connect(cls, url: str, api_key: str | None, collection: str) -> ServerIndex:
+    def connect(
+        cls, url: str, api_key: str | None, collection: str, quantization: Quantization = "none"
+    ) -> ServerIndex:
         """Raises IndexUnavailable if the URL is not one."""
         try:
             client = QdrantClient(url=url, api_key=api_key, timeout=_TIMEOUT_S, check_compatibility=False)
         except (ValueError, httpx.InvalidURL) as error:
             raise IndexUnavailable(f"QDRANT_URL={url!r} is no address of a Qdrant server ({error})") from None
-        return cls(client, collection, url)
+        return cls(client, collection, url, quantization)
 
     @contextlib.contextmanager
     def _answers(self) -> Iterator[None]:
@@ -74,11 +94,25 @@ class ServerIndex(QdrantIndex):
 
     def ensure_schema(self, model: str, dimension: int) -> Manifest:
         with self._answers():
-            manifest = self.manifest() or self._create(Manifest.new(model, dimension))
+            manifest = self.manifest() or self._create(
+                replace(Manifest.new(model, dimension), quantization=self._quantization)
+            )
             manifest.check(model, dimension, f"{self._collection} at {self._where}")
             self.dimension = dimension
             self._ensure_payload_indexes()
-        return manifest
+            return self._quantized(manifest)
+
+    def _quantized(self, manifest: Manifest) -> Manifest:
+        """The manifest with the quantization that is wanted now; the server makes its segments anew by itself."""
+        if manifest.quantization == self._quantization:
+            return manifest
+        changed = replace(manifest, quantization=self._quantization)
+        self._client.update_collection(
+            self._collection,
+            quantization_config=_QUANTIZED[self._quantization] or m.Disabled.DISABLED,
+            metadata={"headwater": changed.to_json()},
+        )
+        return changed
 
     def open_existing(self) -> Manifest:
         """Open a collection that must be there. Raises IndexUnavailable if it is not."""
@@ -108,6 +142,7 @@ class ServerIndex(QdrantIndex):
             self._collection,
             vectors_config={"dense": m.VectorParams(size=manifest.dimension, distance=m.Distance.COSINE, on_disk=True)},
             sparse_vectors_config={"sparse": m.SparseVectorParams(modifier=m.Modifier.IDF)},
+            quantization_config=_QUANTIZED[self._quantization],
             metadata={"headwater": manifest.to_json()},
         )
         return self.manifest() or manifest
@@ -157,13 +192,20 @@ class ServerIndex(QdrantIndex):
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
         with self._answers():
             found = self._client.query_points(self._collection, **_request(query, candidates)).points
-        return [ScoredChunk(point.score, point.payload or {}) for point in found]
+        return [ScoredChunk(point.score, point.payload or {}, _dense_of(point.vector)) for point in found]
 
-    def paths(self) -> list[str]:
+    def values(self, field: str, *, exact: bool = True) -> list[str]:
         with self._answers():
             limit = self._client.count(self._collection, exact=True).count + 1
-            hits = self._client.facet(self._collection, "path", limit=limit, exact=True).hits
-        return sorted(str(hit.value) for hit in hits)
+            hits = self._client.facet(self._collection, field, limit=limit, exact=exact).hits
+        return sorted(str(hit.value) for hit in hits if hit.count)
+
+    def newest_seq(self) -> int | None:
+        newest = m.OrderBy(key="seq", direction=m.Direction.DESC)
+        with self._answers():
+            found, _ = self._client.scroll(self._collection, limit=1, with_payload=["seq"], order_by=newest)
+        seq = (found[0].payload or {}).get("seq") if found else None
+        return int(seq) if isinstance(seq, int | float) else None
 
     def census(self) -> dict[int, int]:
         with self._answers():
@@ -214,6 +256,11 @@ def _from_server(record: m.Record) -> Point:
     )
 
 
+def _dense_of(vectors: Any) -> Vector | None:
+    dense = vectors.get("dense") if isinstance(vectors, dict) else None
+    return None if dense is None else np.asarray(dense, np.float32)
+
+
 def _request(query: SearchQuery, candidates: int) -> dict[str, Any]:
     conditions = _filter(query.conditions) if query.conditions else None
     halves: dict[str, Any] = {}
@@ -221,13 +268,24 @@ def _request(query: SearchQuery, candidates: int) -> dict[str, Any]:
         halves["dense"] = query.dense.tolist()
     if query.sparse is not None:
         halves["sparse"] = m.SparseVector(indices=list(query.sparse.indices), values=list(query.sparse.values))
-    common = {"limit": query.limit, "score_threshold": query.score_threshold, "with_payload": True}
+    common = {
+        "limit": query.limit,
+        "offset": query.offset,
+        "score_threshold": query.score_threshold,
+        "with_payload": True,
+        "with_vectors": ["dense"] if query.with_vectors else False,
+        "search_params": _SEARCHED,
+    }
     if query.mode != "hybrid":
         return {**common, "query": halves[query.mode], "using": query.mode, "query_filter": conditions}
     prefetch = [
-        m.Prefetch(query=half, using=name, limit=candidates, filter=conditions) for name, half in halves.items()
+        m.Prefetch(query=half, using=name, limit=candidates, filter=conditions, params=_SEARCHED)
+        for name, half in halves.items()
     ]
-    return {**common, "prefetch": prefetch, "query": m.RrfQuery(rrf=m.Rrf(k=RRF_K))}
+    weights = [query.fusion.dense_weight, query.fusion.sparse_weight]
+    fused = m.RrfQuery(rrf=m.Rrf(k=RRF_K, weights=weights))
+    dbsf = m.FusionQuery(fusion=m.Fusion.DBSF)
+    return {**common, "prefetch": prefetch, "query": dbsf if query.fusion.method == "dbsf" else fused}
 
 
 def _point_id(text: str) -> int | str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from headwater.api import ApiServer, make_api
 from headwater.index import open_index
-from headwater.query import LocalEngine
+from headwater.local import LocalEngine, Progress
 from headwater.settings import Settings
 from headwater.state import Service, find_layout
 
@@ -20,6 +20,7 @@ __all__ = ["serve_index"]
 def serve_index(
     settings: Settings,
     status: Callable[[], dict[str, Any]],
+    progress: Progress,
     *,
     on_url: Callable[[str], object],
     ended: threading.Event,
@@ -28,7 +29,7 @@ def serve_index(
     layout = find_layout(settings).create()
     server = ApiServer(settings)
     index = open_index(settings, layout)
-    engine = LocalEngine.open(index, settings)
+    engine = LocalEngine.open(index, settings, progress)
     ready: Future[LocalEngine] = Future()
     ready.set_result(engine)
     token = layout.read_token()

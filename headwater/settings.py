@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     #: upper bound of a chunk in tokens; the model's own window bounds it as well
     chunk_tokens: int = Field(default=250, ge=16, le=32768)
 
+    #: ISO 639-1 language of all documents, for stemmer and stop words; auto: told for each by its text
+    language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2})$")
+
     #: globs (gitignore syntax): if any is given, only matching files are indexed / matching files never are
     include: Annotated[tuple[str, ...], NoDecode] = ()
     exclude: Annotated[tuple[str, ...], NoDecode] = ()
@@ -121,6 +124,18 @@ class Settings(BaseSettings):
     #: host names that callers may use besides the loopback ones (for an API behind a proxy)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    #: how a hybrid search joins its halves (docs/choosing-a-model.md): by weighted rank, or by scaled scores
+    fusion: Literal["rrf", "dbsf"] = "rrf"
+    dense_weight: float = Field(default=1.0, ge=0, le=100)
+    sparse_weight: float = Field(default=1.0, ge=0, le=100)
+    #: what a search of a large index looks through first, in memory, before the true vectors are compared: a copy of
+    #: each vector in a quarter (int8) or a 32nd (binary) of its size
+    quantization: Literal["none", "int8", "binary"] = "none"
+    #: cross-encoder that ranks the candidates of a search, by name or path; unset: none does
+    reranker: str | None = None
+    #: most tokens of question and chunks together that it reads for one search
+    rerank_tokens: int = Field(default=16_384, ge=128)
 
     @field_validator("include", "exclude", "allowed_hosts", mode="before")
     @classmethod
@@ -188,7 +203,14 @@ class Settings(BaseSettings):
 
     def pipeline_fingerprint(self) -> str:
         """What, besides a document's bytes, its chunks depend on. A change makes every document due again."""
-        parts = (PIPELINE_VERSION, self.model, self.chunk_tokens, self.truncate_dim, self.document_prompt)
+        parts = (
+            PIPELINE_VERSION,
+            self.model,
+            self.chunk_tokens,
+            self.truncate_dim,
+            self.document_prompt,
+            self.language,
+        )
         return hashlib.sha256(repr((*parts, self.max_file_bytes)).encode()).hexdigest()[:16]
 
     def to_environment(self) -> dict[str, str]:

@@ -74,7 +74,7 @@ class PointCheck:
     """What every chunk point must meet: the length of its dense vector, and the terms of its text."""
 
     dimension: int
-    encode_sparse: Callable[[str], Sparse]
+    encode_sparse: Callable[[str, str | None], Sparse]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +247,10 @@ def _troubles(point: Point, check: PointCheck, *, compare_terms: bool) -> Iterat
     terms = _terms(sparse)
     if not all(map(math.isfinite, terms.values())):
         yield "its sparse vector is not finite"
-    text = point.payload.get("text")
-    wanted = _terms(check.encode_sparse(text if isinstance(text, str) else ""))
+    text, language = point.payload.get("text"), point.payload.get("language")
+    wanted = _terms(
+        check.encode_sparse(text if isinstance(text, str) else "", language if isinstance(language, str) else None)
+    )
     if not terms and wanted:
         yield "it has no sparse vector"
     elif compare_terms and not _same_terms(terms, wanted):

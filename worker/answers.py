@@ -25,6 +25,8 @@ class Extraction:
     title: str | None
     metadata: Mapping[str, object]
     partial: str | None
+    #: ISO 639-1; told by the pool, not by the child
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

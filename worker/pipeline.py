@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.batcher import Priority
-from headwater.document import content_hash, document_id, path_to_text
+from headwater.document import content_hash, document_id, path_to_text, rfc3339
 from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, ModelStalled, SandboxUnavailable
 from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
@@ -31,7 +30,7 @@ from worker.kept import KeptVectors
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
 from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
 
-__all__ = ["Embed", "Extractor", "Pipeline", "rfc3339"]
+__all__ = ["Embed", "Extractor", "Pipeline"]
 
 log = logging.getLogger(__name__)
 Vector = NDArray[np.float32]
@@ -72,7 +71,7 @@ class Pipeline:
         root: bytes,
         index: VectorIndex,
         embed: Embed,
-        encode_sparse: Callable[[str], Sparse],
+        encode_sparse: Callable[[str, str | None], Sparse],
         extractor: Extractor,
         pipeline_fingerprint: str,
         max_file_bytes: int,
@@ -285,8 +284,9 @@ class Pipeline:
             size=len(read.source.data),
             chunks=chunks,
             dense=np.stack(dense) if dense else np.zeros((0, self._dimension()), np.float32),
-            sparse=[self._encode_sparse(chunk.text) for chunk in chunks],
+            sparse=[self._encode_sparse(chunk.text, read.extraction.language) for chunk in chunks],
             title=read.extraction.title,
+            language=read.extraction.language,
             metadata=read.extraction.metadata,
             partial=read.extraction.partial,
             total_chunks=len(read.extraction.chunks),
@@ -376,9 +376,3 @@ def _groups(reads: Sequence[_Read], vectors: dict[str, Vector]) -> list[list[_Re
 def _is_last(read: _Read) -> bool:
     """Whether this is the last of its tries: then no other text may be to blame, and none may suffer."""
     return read.item.operation == "final"
-
-
-def rfc3339(mtime_ns: int) -> str:
-    """Modification time in UTC with microseconds; times outside of what a calendar holds are clamped."""
-    seconds = min(max(mtime_ns / 1e9, 0.0), 253_402_300_799.0)
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -19,12 +19,14 @@ from headwater.embedder import Embedder, load_embedder
 from headwater.errors import FolderError, IndexUnavailable, ModelError, RetryableError
 from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
+from headwater.local import LocalEngine, Progress, Surroundings, fusion_of, query_embedding
 from headwater.messages import Hello, events_key
-from headwater.query import LocalEngine, query_embedding
+from headwater.rerank import Reranker
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout
 from worker.census import census_pages
 from worker.kept import KeptVectors
+from worker.language import Language
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
@@ -51,10 +53,13 @@ class Runtime:
         settings: Settings,
         *,
         status: Callable[[], dict[str, Any]] | None = None,
+        progress: Progress | None = None,
         on_stall: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_stall`` is called when the model hangs: this process is to report what it has, and to end."""
+        """``progress`` tells how far the producer is, if it can be known here. ``on_stall`` is called when the model
+        hangs: this process is to report what it has, and to end."""
         self._settings = settings
+        self._progress = progress
         self._on_stall = on_stall
         self._status = status or (lambda: {"running": True})
         self._layout: Layout | None = None if settings.qdrant_url else find_layout(settings).create()
@@ -88,7 +93,8 @@ class Runtime:
         self._index = index, manifest.index_id
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
-        self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query))
+        around = Surroundings(settings.folder, self._progress, Reranker.of(settings), fusion_of(settings))
+        self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query, around))
         if not greeted:
             self._greet(index, manifest)
 
@@ -168,6 +174,7 @@ class Runtime:
             timeout_s=settings.extract_timeout_s,
             memory_bytes=settings.sandbox_memory_bytes,
             size=settings.sandboxes,
+            language=Language(settings.language),
         )
         self._closers.append(sandboxes.close)
         sandboxes.start()

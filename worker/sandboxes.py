@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,6 +23,7 @@ from headwater.failpoints import reach
 from worker.answers import Answer, Extraction, Failure, Refusal, understand
 from worker.exchange import Ended, Exchange, Garbled, Late
 from worker.homes import Home, TooMuchWritten
+from worker.language import Language
 
 __all__ = ["Extraction", "ExtractionFailed", "ExtractionRefused", "SandboxPool"]
 
@@ -212,9 +213,12 @@ class SandboxPool:
         timeout_s: float,
         memory_bytes: int,
         size: int = 0,
+        language: Language | None = None,
     ) -> None:
+        """``language``: who tells the language of each document, if anybody is to."""
         self._setup = _Setup(tokenizer_json, max_tokens, timeout_s, memory_bytes)
         self._homes = homes
+        self._language = language
         self._free: queue.LifoQueue[_Slot] = queue.LifoQueue()
         self._all: set[_Child] = set()
         self._lock = threading.Lock()
@@ -226,6 +230,8 @@ class SandboxPool:
         """Start all children in the background, so that the first documents need not wait for that."""
         for _ in range(self._free.qsize()):
             threading.Thread(target=self._start_one, name="sandboxes", daemon=True).start()
+        if self._language is not None:
+            threading.Thread(target=self._language.prepare, name="language", daemon=True).start()
 
     def _start_one(self) -> None:
         try:
@@ -245,11 +251,17 @@ class SandboxPool:
             answer = child.ask(name, data)
         match answer:
             case Extraction():
-                return answer
+                return self._with_language(answer)
             case Refusal(reason):
                 raise ExtractionRefused(reason)
             case Failure(reason):
                 raise ExtractionFailed(reason)
+
+    def _with_language(self, found: Extraction) -> Extraction:
+        if self._language is None:
+            return found
+        texts = (chunk.text for chunk in found.chunks)
+        return replace(found, language=self._language.of(found.kind, texts, found.metadata))
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[_Child]:

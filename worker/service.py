@@ -13,6 +13,7 @@ from celery.worker import state
 
 from headwater.broker import make_app
 from headwater.errors import ModelStalled
+from headwater.local import Progress
 from headwater.settings import Settings
 from worker.runtime import Runtime
 from worker.tasks import register
@@ -22,13 +23,19 @@ __all__ = ["run_worker"]
 log = logging.getLogger(__name__)
 
 
-def run_worker(settings: Settings, *, serve: bool, status: Callable[[], dict[str, Any]] | None = None) -> None:
+def run_worker(
+    settings: Settings,
+    *,
+    serve: bool,
+    status: Callable[[], dict[str, Any]] | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError.
 
     A model that hangs ends the process, once it has drained, with the status of ModelStalled.
     """
     stalled = threading.Event()
-    runtime = Runtime(settings, status=status, on_stall=lambda: _drain(stalled))
+    runtime = Runtime(settings, status=status, progress=progress, on_stall=lambda: _drain(stalled))
     app = make_app(settings)
     register(app, runtime.parts, runtime.census)
     try:

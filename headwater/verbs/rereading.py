@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from headwater.document import content_hash, document_id, path_to_text
+from headwater.document import content_hash, document_id, path_to_text, rfc3339
 from headwater.index import Chunk, DocumentWrite, Sparse
 from headwater.verification import Reading
 
@@ -83,7 +83,6 @@ class Rereader:
         return None
 
     def _document(self, path: bytes, seq: int, source: Any, digest: str, extraction: Any) -> DocumentWrite:
-        from worker.pipeline import rfc3339
 
         number = len(extraction.chunks)
         return DocumentWrite(
@@ -99,6 +98,7 @@ class Rereader:
             dense=np.zeros((number, 0), np.float32),
             sparse=[Sparse((), ())] * number,
             title=extraction.title,
+            language=extraction.language,
             metadata=extraction.metadata,
             partial=extraction.partial,
         )

@@ -94,6 +94,7 @@ class Verifying:
         from producer.ledger import Ledger
         from producer.rules import Rules
         from producer.scanner import Scanner
+        from worker.language import Language
         from worker.sandboxes import SandboxPool
 
         settings, root = self.settings, os.fsencode(self.settings.required_folder())
@@ -107,6 +108,7 @@ class Verifying:
             timeout_s=settings.extract_timeout_s,
             memory_bytes=settings.sandbox_memory_bytes,
             size=settings.sandboxes,
+            language=Language(settings.language),
         )
         scratch = Scratch(directory)
         ledger = Ledger(self.layout.ledger, read_only=True)

@@ -24,7 +24,7 @@ from headwater.errors import IndexUnavailable, QueryError, ServiceUnavailable, S
 from headwater.index import Chunk, DocumentWrite
 from headwater.index_edge import EdgeIndex
 from headwater.lexical import Bm25Encoder
-from headwater.query import LocalEngine, query_embedding
+from headwater.local import LocalEngine, query_embedding
 from headwater.settings import Settings
 from headwater.state import Layout, Service
 
@@ -150,7 +150,7 @@ QUESTIONS: list[dict[str, Any]] = [
 def test_a_search_through_http_answers_as_the_index_does(
     engine: LocalEngine, remote: RemoteEngine, question: dict[str, Any]
 ) -> None:
-    expected = engine.search(**question)
+    expected = Index(engine).search(**question)
     assert Index(remote).search(**question) == expected
     assert bool(expected) == (question.get("path_glob") != "*.pdf")
 
@@ -167,7 +167,7 @@ def test_similar_documents_and_similarities_are_the_same_through_http(
 ) -> None:
     index = Index(remote)
     similar = index.similar("birds/heron.md", limit=2)
-    assert similar == engine.similar("birds/heron.md", 2)
+    assert similar == Index(engine).similar("birds/heron.md", 2)
     assert similar[0].path == "birds/owl.md"
     assert "birds/heron.md" not in {hit.path for hit in index.similar("birds/heron.md")}
     assert index.similarity("a cat", "a kitten") == pytest.approx(engine.similarity("a cat", "a kitten"), abs=1e-6)
@@ -177,7 +177,7 @@ def test_similar_documents_and_similarities_are_the_same_through_http(
 def test_the_index_of_a_running_service_is_asked_through_it(api: Api, engine: LocalEngine, tmp_path: Path) -> None:
     Service(api.server.url, os.getpid()).write(Layout(tmp_path))
     with Index.open(state_dir=tmp_path) as index:
-        assert index.search("star") == engine.search("star")
+        assert index.search("star") == Index(engine).search("star")
 
 
 def test_a_document_and_known_texts_are_told_through_http_as_by_the_index(

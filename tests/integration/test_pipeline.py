@@ -221,7 +221,7 @@ def test_a_new_file_is_indexed_and_described(bench: Bench) -> None:
     assert len(bench.embed.take()) == 2
     assert BIRDS in bench.texts("notes/birds.md")[0]
     bench.check_vectors("notes/birds.md")
-    assert bench.index.paths() == ["notes/birds.md"]
+    assert bench.index.values("path") == ["notes/birds.md"]
 
 
 def test_an_edit_embeds_only_the_chunk_that_changed(bench: Bench) -> None:

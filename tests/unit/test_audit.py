@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import pytest
 
-from headwater.document import content_hash, document_id, text_hash
+from headwater.document import content_hash, document_id, rfc3339, text_hash
 from headwater.index import Chunk, DocumentWrite, Manifest, Point, SeenPoint, Sparse
 from headwater.index_qdrant import document_points
 from headwater.messages import Outcome, State
@@ -25,7 +25,6 @@ from producer.diff import diff
 from producer.ledger import Ledger
 from producer.rules import Rules
 from producer.scanner import Scanner
-from worker.pipeline import rfc3339
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
 
 PAGE = 100
@@ -155,7 +154,7 @@ def run(world: World, points: Points, *, live: bool = False) -> tuple[Totals, li
     directory.mkdir()
     scratch = Scratch(directory)
     rereader = Rereader(os.fsencode(world.root), 1 << 20, "p", Lines(), lambda texts: None)
-    check = PointCheck(2, lambda text: Sparse([1], [1.0]))
+    check = PointCheck(2, lambda text, language: Sparse([1], [1.0]))
     audit = Audit(
         ledger=world.ledger,
         scanner=world.scanner,

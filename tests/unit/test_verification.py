@@ -21,7 +21,7 @@ PATH, DIMENSION, SEQ = "a.md", 4, 1000
 STAT = Fingerprint(10, 20, 30, 40)
 
 
-def encode(text: str) -> Sparse:
+def encode(text: str, language: str | None = None) -> Sparse:
     """One term for each distinct character: none for an empty text."""
     return Sparse([ord(letter) for letter in sorted(set(text))], [1.5 for _ in set(text)])
 

@@ -1,0 +1,272 @@
+"""Answers questions from an index that this process holds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, Self
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.diversity import diverse
+from headwater.document import document_id, rfc3339
+from headwater.duplicates import near_duplicates
+from headwater.errors import QueryError, ServiceUnavailable
+from headwater.filters import from_mapping, from_text, glob_condition
+from headwater.hit import DuplicatePair, Freshness, Hit, Hits
+from headwater.index import Condition, Fusion, ScoredChunk, SearchQuery, Sparse, VectorIndex
+from headwater.question import IN_STEP, Question, check_limit, check_text
+from headwater.rerank import Reranker
+from headwater.settings import Settings
+
+__all__ = ["LocalEngine", "Surroundings", "query_embedding"]
+
+Vector = NDArray[np.float32]
+#: query text and languages -> its lexical terms
+EncodeSparse = Callable[[str, Iterable[str]], Sparse]
+
+_EVEN = Fusion()
+#: candidates of a search whose best are chosen by another measure
+_CANDIDATES = 50
+#: chunks of a document, on average, that a search by documents begins with, and how many chunks it looks at, at most
+_CHUNKS_A_DOCUMENT = 4
+_MOST_CHUNKS = 16_384
+#: pause between two looks whether a change is in
+_LOOK_S = 0.02
+
+
+class Progress(Protocol):
+    """How far the service is: paths noticed and not searchable yet, and whether there are none."""
+
+    def __call__(self) -> tuple[int, bool]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a LocalEngine can know beside its index: the folder, the service's progress, and a model that ranks."""
+
+    folder: Path | None = None
+    progress: Progress | None = None
+    reranker: Reranker | None = None
+    fusion: Fusion = _EVEN
+
+
+class LocalEngine:
+    """Answers from an index that this process holds. ``embed`` gives the vector of one query, shape [dimension]."""
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        embed: Callable[[str], Vector],
+        encode_sparse: EncodeSparse,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self._index = index
+        self._embed = embed
+        self._encode_sparse = encode_sparse
+        self._around = surroundings or Surroundings()
+
+    @classmethod
+    def open(cls, index: VectorIndex, settings: Settings, progress: Progress | None = None) -> Self:
+        """With a model of its own. Raises IndexUnavailable, IndexMismatch or ModelError."""
+        from headwater.embedder import load_embedder
+        from headwater.lexical import Bm25Encoder
+
+        manifest = index.open_existing()
+        embedder = load_embedder(settings)
+        manifest.check(embedder.name, embedder.dimension, "here")
+        around = Surroundings(settings.folder, progress, Reranker.of(settings), fusion_of(settings))
+        return cls(index, query_embedding(embedder), Bm25Encoder().query, around)
+
+    # -- search ----------------------------------------------------------------------------------------------
+
+    def search(self, question: Question) -> Hits:
+        if question.wait_for is not None:
+            self._wait(question.wait_for, question.timeout)
+        freshness = self.freshness()
+        found = self._found(question)
+        return Hits(map(self._hit, found), freshness)
+
+    def _found(self, question: Question) -> list[ScoredChunk]:
+        """Chunks in the order of the answer, its page only."""
+        wanted = question.limit + question.offset
+        reranker = self._around.reranker if question.rerank is not False else None
+        if question.rerank and reranker is None:
+            raise QueryError(
+                "no model is configured that ranks: set HEADWATER_RERANKER to a cross-encoder's name or path"
+            )
+        chosen = reranker is not None or question.diversity is not None
+        query = self._query(question, max(wanted, _CANDIDATES) if chosen else wanted)
+        if not (chosen or question.group_by):
+            return self._index.search(replace(query, limit=question.limit, offset=question.offset))
+        found = self._documents(query) if question.group_by else self._index.search(query)
+        if reranker is not None:
+            found = reranker.rank(question.text, found)
+        if question.diversity is not None and query.dense is not None:
+            found = diverse(query.dense, found, wanted, question.diversity)
+        return found[question.offset : wanted]
+
+    def _query(self, question: Question, limit: int) -> SearchQuery:
+        dense = self._embed(question.text) if question.mode != "sparse" or question.diversity is not None else None
+        return SearchQuery(
+            mode=question.mode,
+            limit=limit,
+            dense=dense,
+            sparse=self._terms(question.text) if question.mode != "dense" else None,
+            conditions=tuple(self._conditions(question)),
+            score_threshold=question.score_threshold,
+            fusion=self._around.fusion,
+            with_vectors=question.diversity is not None,
+        )
+
+    def _terms(self, text: str) -> Sparse:
+        return self._encode_sparse(text, self._index.values("language", exact=False))
+
+    def _conditions(self, question: Question) -> list[Condition]:
+        conditions = from_mapping(question.filters or {})
+        if question.path_glob is not None:
+            conditions.append(glob_condition(self._index, question.path_glob))
+        if question.where is not None:
+            conditions += from_text(question.where, self._index, now=datetime.now(UTC))
+        return conditions
+
+    def _documents(self, query: SearchQuery) -> list[ScoredChunk]:
+        """The best chunk of each document: more chunks are looked at until there are documents enough."""
+        limit = min(_CHUNKS_A_DOCUMENT * query.limit, _MOST_CHUNKS)
+        while True:
+            found = self._index.search(replace(query, limit=limit))
+            best: dict[str, ScoredChunk] = {}
+            for chunk in found:
+                best.setdefault(chunk.payload["document_id"], chunk)
+            if len(best) >= query.limit or len(found) < limit or limit == _MOST_CHUNKS:
+                return list(best.values())[: query.limit]
+            limit = min(4 * limit, _MOST_CHUNKS)
+
+    # -- freshness -------------------------------------------------------------------------------------------
+
+    def freshness(self) -> Freshness:
+        """How new an answer is that is given now."""
+        seq = self._index.newest_seq()
+        if self._around.progress is None:
+            return Freshness(seq)
+        pending, in_step = self._around.progress()
+        return Freshness(seq, pending, in_step)
+
+    def _hit(self, found: ScoredChunk) -> Hit:
+        hit = Hit.from_mapping({**found.payload, "score": found.score})
+        return hit if self._around.folder is None else replace(hit, stale=self._is_stale(hit))
+
+    def _is_stale(self, hit: Hit) -> bool:
+        return self._modified(hit.path) != hit.modified_at
+
+    def _modified(self, path: str) -> str | None:
+        """When the file at a path was changed, as the index notes it; None if it is not there."""
+        assert self._around.folder is not None
+        for name in (path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)):
+            try:
+                return rfc3339(os.stat(os.path.join(os.fsencode(self._around.folder), name)).st_mtime_ns)
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def _wait(self, what: str, timeout_s: float) -> None:
+        """Until a path is searchable as it is now, or everything that was noticed is. Raises ServiceUnavailable."""
+        reached = self._in_step if what == IN_STEP else lambda: self._is_in(what)
+        deadline = time.monotonic() + timeout_s
+        while not reached():
+            if time.monotonic() >= deadline:
+                how = "headwater status" if what == IN_STEP else f"headwater why {what}"
+                subject = "not in step" if what == IN_STEP else f"without {what} as it is now"
+                raise ServiceUnavailable(f"after {timeout_s:g} s the index is {subject}: see '{how}', or wait longer")
+            time.sleep(_LOOK_S)
+
+    def _in_step(self) -> bool:
+        if self._around.progress is None:
+            raise QueryError("nobody here knows whether the index is in step: ask a running service ('headwater up')")
+        return self._around.progress()[1]
+
+    def _is_in(self, path: str) -> bool:
+        if self._around.folder is None:
+            raise QueryError("the folder is not known here, so there is no waiting for a file: give --folder")
+        names = dict.fromkeys((path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)))
+        records = (self._index.record(document_id(name)) for name in names)
+        record = next((found for found in records if found is not None), None)
+        modified = self._modified(path)
+        return record is None if modified is None else record is not None and record["modified_at"] == modified
+
+    # -- similarity ------------------------------------------------------------------------------------------
+
+    def similar(self, path: str | None, text: str | None, limit: int) -> Hits:
+        check_limit(limit)
+        if (path is None) == (text is None):
+            raise QueryError("give either a path or a text to find what is similar to it")
+        if path is None:
+            check_text(text)
+            assert text is not None
+            query = SearchQuery("dense", limit, self._embed(text))
+        else:
+            check_text(path)
+            document, vectors = self._vectors_of(path)
+            if not len(vectors):
+                raise QueryError(f"no document {path!r} is in the index: give its path relative to the folder")
+            mean = vectors.mean(axis=0)
+            dense = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+            others = Condition("document_id", any_of=(document,), negate=True)
+            query = SearchQuery("dense", limit, dense, conditions=(others,))
+        return Hits(map(self._hit, self._index.search(query)), self.freshness())
+
+    def _vectors_of(self, path: str) -> tuple[str, Vector]:
+        """By the path itself, or by the form in which a name that is not UTF-8 is shown."""
+        for name in (path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)):
+            document = document_id(name)
+            if len(vectors := self._index.document_vectors(document)):
+                break
+        return document, vectors
+
+    def similarity(self, a: str, b: str) -> float:
+        for text in (a, b):
+            check_text(text)
+        return float(np.clip(np.dot(self._embed(a), self._embed(b)), -1.0, 1.0))
+
+    def near_duplicates(self, threshold: float, limit: int) -> list[DuplicatePair]:
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+            raise QueryError(f"the threshold is {threshold!r}: give a cosine similarity above 0 and up to 1")
+        check_limit(limit)
+        return near_duplicates(self._index, float(threshold), limit)
+
+    # -- what the index says ---------------------------------------------------------------------------------
+
+    def record(self, document_id: str) -> dict[str, Any] | None:
+        """What the index says of a document, with the name of its model; None if it has no such document."""
+        found = self._index.record(document_id)
+        return None if found is None else {**found, "model": self._index.open_existing().model}
+
+    def known(self, text_hashes: Sequence[str]) -> set[str]:
+        """Those of the texts whose vectors the index has."""
+        return set(self._index.vectors(text_hashes))
+
+    def close(self) -> None:
+        self._index.close()
+
+
+def fusion_of(settings: Settings) -> Fusion:
+    return Fusion(settings.fusion, settings.dense_weight, settings.sparse_weight)
+
+
+def query_embedding(embedder: Any, encode: Callable[[str], Vector] | None = None) -> Callable[[str], Vector]:
+    """A function from one query to its vector that refuses what the model would cut off silently."""
+
+    def embed(text: str) -> Vector:
+        tokens = embedder.count_tokens(text)
+        if tokens > embedder.window:
+            raise QueryError(f"the text has {tokens} tokens and the model reads {embedder.window}: shorten it")
+        vector: Vector = encode(text) if encode is not None else embedder.encode([text], "query")[0]
+        return vector
+
+    return embed

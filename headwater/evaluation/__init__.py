@@ -1,0 +1,1 @@
+"""How well the index answers: judged questions through the whole path, for ``headwater evaluate``."""

@@ -64,6 +64,11 @@ class Embedder(Protocol):
     def dimension(self) -> int: ...
 
     @property
+    def parameters(self) -> int:
+        """Numbers that the model learnt, its table of words counted in."""
+        ...
+
+    @property
     def window(self) -> int:
         """Most tokens of one text, special tokens and prompt not counted in."""
         ...
@@ -139,6 +144,10 @@ class SentenceTransformersEmbedder:
     @property
     def tokenizer_json(self) -> str:
         return self._tokenizer_json
+
+    @property
+    def parameters(self) -> int:
+        return sum(weights.numel() for weights in self._model.parameters())
 
     def _free_window(self) -> int:
         backend = self._tokenizer

@@ -21,6 +21,7 @@ from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, remember
 from headwater.verbs.accept_deletions import accept_deletions
+from headwater.verbs.evaluate import evaluate
 from headwater.verbs.failures import failures
 from headwater.verbs.options import AsJson, StateDir
 from headwater.verbs.plan import plan
@@ -201,6 +202,7 @@ app.command()(why)
 app.command()(plan)
 app.command()(failures)
 app.command()(verify)
+app.command()(evaluate)
 
 
 @config_app.command("show")

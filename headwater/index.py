@@ -148,10 +148,12 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """How a hybrid search joins its halves: "rrf" by reciprocal rank (Cormack, Clarke, Buettcher 2009), each half with
-    a weight; "dbsf" by scores that are scaled by their mean and deviation (distribution-based score fusion)."""
+    """How a hybrid search joins its halves: "rrf" by reciprocal rank (Cormack, Clarke, Buettcher 2009), the sum of
+    1 / (k - 1 + rank / weight), ranks from 1 (a weight says little where k is large); "dbsf" by scores that are scaled by their mean and deviation
+    (distribution-based score fusion)."""
 
     method: Literal["rrf", "dbsf"] = "rrf"
+    k: int = 60
     dense_weight: float = 1.0
     sparse_weight: float = 1.0
 

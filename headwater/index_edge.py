@@ -30,7 +30,7 @@ from headwater.index import (
     SearchQuery,
     Sparse,
 )
-from headwater.index_qdrant import RRF_K, QdrantIndex, fence_conditions
+from headwater.index_qdrant import QdrantIndex, fence_conditions
 from headwater.state import check_free_space, write_atomically
 
 __all__ = ["EdgeIndex", "MovableEdgeIndex"]
@@ -457,7 +457,6 @@ def _request(query: SearchQuery, candidates: int) -> edge.QueryRequest:
     halves: dict[str, Any] = {}
     common: Any = {
         "limit": query.limit,
-        "offset": query.offset,
         "score_threshold": query.score_threshold,
         "with_payload": True,
         "with_vector": ["dense"] if query.with_vectors else False,
@@ -473,7 +472,9 @@ def _request(query: SearchQuery, candidates: int) -> edge.QueryRequest:
     if query.mode != "hybrid":
         return edge.QueryRequest(query=halves[query.mode], filter=conditions, **common)
     weights = [query.fusion.dense_weight, query.fusion.sparse_weight]
-    fusion: Any = edge.Fusion.Dbsf() if query.fusion.method == "dbsf" else edge.Fusion.Rrf(k=RRF_K, weights=weights)
+    fusion: Any = (
+        edge.Fusion.Dbsf() if query.fusion.method == "dbsf" else edge.Fusion.Rrf(k=query.fusion.k, weights=weights)
+    )
     params = common.pop("params")
     return edge.QueryRequest(
         prefetches=[

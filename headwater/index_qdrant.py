@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from headwater.index import (
     SeenPoint,
 )
 
-__all__ = ["RRF_K", "QdrantIndex", "are_units", "document_points", "fence_conditions"]
+__all__ = ["QdrantIndex", "are_units", "document_points", "fence_conditions"]
 
 Vector = NDArray[np.float32]
 _Item = TypeVar("_Item")
@@ -37,8 +38,6 @@ RECORD_FIELDS = (
     "path", "document_id", "content_hash", "seq", "title", "modified_at", "kind", "size", "chunks", "pipeline",
     "partial", "metadata",
 )  # fmt: skip
-#: rank constant of reciprocal rank fusion (Cormack, Clarke, Buettcher 2009)
-RRF_K = 60
 #: candidates that each half of a hybrid search brings, at least
 _CANDIDATES = 50
 #: a front-matter value is filtered by its beginning
@@ -186,7 +185,9 @@ class QdrantIndex(ABC):
         if any(vector is None for vector in needed[query.mode]):
             raise QueryError(f"a {query.mode} search needs its vectors")
         _check_fields(query.conditions)
-        return self._search(query, max(_CANDIDATES, 2 * (query.limit + query.offset)))
+        whole = query.limit + query.offset
+        found = self._search(replace(query, limit=whole, offset=0), max(_CANDIDATES, 2 * whole))
+        return sorted(found, key=_by_score)[query.offset :]
 
     def document_chunks(self, document_id: str, first: int, last: int) -> list[Mapping[str, Any]]:
         wanted = (Condition("document_id", any_of=(document_id,)), Condition("chunk", gte=first, lte=last))
@@ -218,6 +219,11 @@ class QdrantIndex(ABC):
             fence = _NO_SEQ if seq is None else Condition("seq", gte=seq, lte=seq)
             for batch in _batches(ids, BATCH_POINTS):
                 self._delete((fence,), batch)
+
+
+def _by_score(found: ScoredChunk) -> tuple[float, str, int]:
+    """Best first; equal scores, which ranks often give, in an order of their own and not in the engine's of the day."""
+    return -found.score, str(found.payload.get("path")), int(found.payload.get("chunk") or 0)
 
 
 def _check_fields(conditions: Iterable[Condition]) -> None:

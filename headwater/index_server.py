@@ -29,7 +29,7 @@ from headwater.index import (
     SearchQuery,
     Sparse,
 )
-from headwater.index_qdrant import RRF_K, QdrantIndex, fence_conditions
+from headwater.index_qdrant import QdrantIndex, fence_conditions
 
 __all__ = ["ServerIndex"]
 
@@ -68,6 +68,7 @@ class ServerIndex(QdrantIndex):
         self._collection = collection
         self._where = where
         self._quantization: Quantization = quantization
+        self._params = None if quantization == "none" else _SEARCHED
 
     @classmethod
     def connect(
@@ -191,7 +192,7 @@ class ServerIndex(QdrantIndex):
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
         with self._answers():
-            found = self._client.query_points(self._collection, **_request(query, candidates)).points
+            found = self._client.query_points(self._collection, **_request(query, candidates, self._params)).points
         return [ScoredChunk(point.score, point.payload or {}, _dense_of(point.vector)) for point in found]
 
     def values(self, field: str, *, exact: bool = True) -> list[str]:
@@ -261,7 +262,7 @@ def _dense_of(vectors: Any) -> Vector | None:
     return None if dense is None else np.asarray(dense, np.float32)
 
 
-def _request(query: SearchQuery, candidates: int) -> dict[str, Any]:
+def _request(query: SearchQuery, candidates: int, params: m.SearchParams | None) -> dict[str, Any]:
     conditions = _filter(query.conditions) if query.conditions else None
     halves: dict[str, Any] = {}
     if query.dense is not None:
@@ -270,20 +271,19 @@ def _request(query: SearchQuery, candidates: int) -> dict[str, Any]:
         halves["sparse"] = m.SparseVector(indices=list(query.sparse.indices), values=list(query.sparse.values))
     common = {
         "limit": query.limit,
-        "offset": query.offset,
         "score_threshold": query.score_threshold,
         "with_payload": True,
         "with_vectors": ["dense"] if query.with_vectors else False,
-        "search_params": _SEARCHED,
     }
     if query.mode != "hybrid":
-        return {**common, "query": halves[query.mode], "using": query.mode, "query_filter": conditions}
+        dense_only = {"search_params": params} if query.mode == "dense" else {}
+        return {**common, **dense_only, "query": halves[query.mode], "using": query.mode, "query_filter": conditions}
     prefetch = [
-        m.Prefetch(query=half, using=name, limit=candidates, filter=conditions, params=_SEARCHED)
+        m.Prefetch(query=half, using=name, limit=candidates, filter=conditions, params=params)
         for name, half in halves.items()
     ]
     weights = [query.fusion.dense_weight, query.fusion.sparse_weight]
-    fused = m.RrfQuery(rrf=m.Rrf(k=RRF_K, weights=weights))
+    fused = m.RrfQuery(rrf=m.Rrf(k=query.fusion.k, weights=weights))
     dbsf = m.FusionQuery(fusion=m.Fusion.DBSF)
     return {**common, "prefetch": prefetch, "query": dbsf if query.fusion.method == "dbsf" else fused}
 

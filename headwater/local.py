@@ -256,7 +256,7 @@ class LocalEngine:
 
 
 def fusion_of(settings: Settings) -> Fusion:
-    return Fusion(settings.fusion, settings.dense_weight, settings.sparse_weight)
+    return Fusion(settings.fusion, settings.rank_constant, settings.dense_weight, settings.sparse_weight)
 
 
 def query_embedding(embedder: Any, encode: Callable[[str], Vector] | None = None) -> Callable[[str], Vector]:

@@ -59,7 +59,7 @@ class Reranker:
         lengths = [len(ids) for ids in model.tokenizer([question] * len(texts), texts)["input_ids"]]
         total = 0
         for number, length in enumerate(lengths):
-            total += min(length, model.max_length or length)
+            total += min(length, model.max_seq_length or length)
             if total > self._most_tokens:
                 return list(found[: max(1, number)])
         return list(found)

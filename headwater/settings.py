@@ -127,8 +127,9 @@ class Settings(BaseSettings):
 
     #: how a hybrid search joins its halves (docs/choosing-a-model.md): by weighted rank, or by scaled scores
     fusion: Literal["rrf", "dbsf"] = "rrf"
-    dense_weight: float = Field(default=1.0, ge=0, le=100)
-    sparse_weight: float = Field(default=1.0, ge=0, le=100)
+    rank_constant: int = Field(default=60, ge=1, le=1000)
+    dense_weight: float = Field(default=1.0, gt=0, le=100)
+    sparse_weight: float = Field(default=1.0, gt=0, le=100)
     #: what a search of a large index looks through first, in memory, before the true vectors are compared: a copy of
     #: each vector in a quarter (int8) or a 32nd (binary) of its size
     quantization: Literal["none", "int8", "binary"] = "none"

@@ -12,18 +12,20 @@ from headwater.errors import SettingsError
 from headwater.index import Mode
 from headwater.settings import Settings
 
-__all__ = ["INDEX_SETTINGS", "Configuration", "configurations"]
+__all__ = ["COMPARED_SETTINGS", "SEARCH_SETTINGS", "Configuration", "configurations"]
 
-#: settings that may be given several times; each combination has an index of its own. One more name here and one more
-#: option of the command are all that another setting needs.
-INDEX_SETTINGS = ("model", "truncate_dim", "precision", "chunk_tokens")
+#: settings that only a search depends on
+SEARCH_SETTINGS = ("fusion", "rank_constant", "dense_weight", "sparse_weight")
+#: settings that may be given several times; each combination has an index of its own, but for those of the search. One
+#: more name here and one more option of the command are all that another setting needs.
+COMPARED_SETTINGS = ("model", "truncate_dim", "precision", "chunk_tokens", *SEARCH_SETTINGS)
 #: those of them that the chunks depend on and the vector of a given text does not
-_CHUNK_SETTINGS = ("chunk_tokens",)
+_CHUNK_SETTINGS = ("chunk_tokens", *SEARCH_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One way to index and search. ``values`` are the settings that are given, in the order of ``INDEX_SETTINGS``;
+    """One way to index and search. ``values`` are the settings that are given, in the order of ``COMPARED_SETTINGS``;
     all others are as the environment has them."""
 
     values: tuple[tuple[str, Any], ...] = ()
@@ -35,7 +37,11 @@ class Configuration:
 
     def same_index(self) -> tuple[tuple[str, Any], ...]:
         """Equal for configurations that share an index."""
-        return self.values
+        return tuple((name, value) for name, value in self.values if name not in SEARCH_SETTINGS)
+
+    def of_search(self) -> dict[str, Any]:
+        """The settings that only a search depends on, as far as they are given."""
+        return {name: value for name, value in self.values if name in SEARCH_SETTINGS}
 
     def same_vectors(self) -> tuple[tuple[str, Any], ...]:
         """Equal for configurations that give a text the same vector."""
@@ -44,7 +50,7 @@ class Configuration:
     def to_dict(self) -> dict[str, Any]:
         """With the values in force of all settings that could be given."""
         settings = self.settings()
-        return {**{name: getattr(settings, name) for name in INDEX_SETTINGS}, "mode": self.mode}
+        return {**{name: getattr(settings, name) for name in COMPARED_SETTINGS}, "mode": self.mode}
 
 
 def configurations(options: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> tuple[Configuration, ...]:
@@ -52,12 +58,12 @@ def configurations(options: Mapping[str, Sequence[Any]], modes: Sequence[str]) -
 
     Raises SettingsError for a name, value or mode that is not allowed.
     """
-    if unknown := set(options) - set(INDEX_SETTINGS):
-        raise SettingsError(f"{', '.join(sorted(unknown))} cannot be compared: {', '.join(INDEX_SETTINGS)} can")
+    if unknown := set(options) - set(COMPARED_SETTINGS):
+        raise SettingsError(f"{', '.join(sorted(unknown))} cannot be compared: {', '.join(COMPARED_SETTINGS)} can")
     for mode in modes:
         if mode not in get_args(Mode):
             raise SettingsError(f"the mode is {mode!r}: give one of {', '.join(get_args(Mode))}")
-    given = [name for name in INDEX_SETTINGS if options.get(name)]
+    given = [name for name in COMPARED_SETTINGS if options.get(name)]
     values = [[_value(name, value) for value in dict.fromkeys(options[name])] for name in given]
     made = tuple(
         Configuration(tuple(zip(given, combination, strict=True)), mode)  # type: ignore[arg-type]  # checked above

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import PermanentError, RetryableError
-from headwater.evaluation.configuration import Configuration
+from headwater.evaluation.configuration import SEARCH_SETTINGS, Configuration
 from headwater.evaluation.stage import Stage
 from headwater.settings import Settings
 from headwater.state import Layout, write_atomically
@@ -98,6 +98,7 @@ def private_settings(configuration: Configuration, folder: Path, *, ours: bool) 
         "heartbeat_s": 0.0,
         "deletion_share": 1.0,
     }
+    private |= {name: Settings.model_fields[name].default for name in SEARCH_SETTINGS}
     if ours:
         private |= {"include": (), "exclude": ()}
     return configuration.settings().model_copy(update=private)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from headwater.evaluation.configuration import INDEX_SETTINGS
+from headwater.evaluation.configuration import COMPARED_SETTINGS
 from headwater.evaluation.measures import Interval
 from headwater.evaluation.runs import Result
 from headwater.evaluation.scoring import MEASURES, headline
@@ -97,7 +97,7 @@ def _notes(results: Sequence[Result]) -> Iterator[str]:
 
 def labels(results: Sequence[Result]) -> list[str]:
     """What tells each configuration of a data set from the others: the model, what differs, and the mode."""
-    shown = [name for name in INDEX_SETTINGS if name != "model" and len({_value(r, name) for r in results}) > 1]
+    shown = [name for name in COMPARED_SETTINGS if name != "model" and len({_value(r, name) for r in results}) > 1]
     models = {_value(result, "model") for result in results}
     full = len({_short(result) for result in results}) < len(models)
     return [_label(result, shown, full=full) for result in results]

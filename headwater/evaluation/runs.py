@@ -21,7 +21,8 @@ from headwater.evaluation.question import Question
 from headwater.evaluation.scoring import Answer, figures, latency, scores
 from headwater.evaluation.stage import Stage
 from headwater.index import Mode
-from headwater.query import MOST_HITS, Hit, Index
+from headwater.query import Hit, Index
+from headwater.question import MOST_HITS
 
 __all__ = ["Evaluator", "ModelFacts", "Result", "Searcher", "ask"]
 
@@ -112,7 +113,7 @@ class Evaluator:
         model = self._model(configuration)  # first: a model that cannot be loaded is told before anything is written
         built = self._index(dataset, configuration)
         self._stage.stage(f"asking {dataset.name} {configuration.mode}", len(dataset.questions))
-        with Index.open(built.settings) as index:
+        with Index.open(built.settings.model_copy(update=configuration.of_search())) as index:
             answers = ask(index, dataset, configuration.mode, self._stage)
         whole = dataset.kind != "spans"
         scored = [scores(q, a, documents=whole) for q, a in zip(dataset.questions, answers, strict=True)]

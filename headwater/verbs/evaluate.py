@@ -46,6 +46,16 @@ def evaluate(
     chunk_tokens: Annotated[
         list[int] | None, typer.Option(help="Upper bound of a chunk in tokens; may be repeated.")
     ] = None,
+    fusion: Annotated[Many, typer.Option(help="rrf or dbsf; may be repeated.")] = None,
+    rank_constant: Annotated[
+        list[int] | None, typer.Option(help="Constant of the reciprocal rank; may be repeated.")
+    ] = None,
+    dense_weight: Annotated[
+        list[float] | None, typer.Option(help="Weight of meanings in a hybrid search; may be repeated.")
+    ] = None,
+    sparse_weight: Annotated[
+        list[float] | None, typer.Option(help="Weight of words in a hybrid search; may be repeated.")
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="The documents that a file of questions is about.")] = None,
     queries: Annotated[int | None, typer.Option(help="Ask only the first so many questions of each set.")] = None,
     work: Annotated[Path | None, typer.Option(help="Directory that keeps the indexes for the next time.")] = None,
@@ -58,7 +68,16 @@ def evaluate(
     from headwater.evaluation.report import print_results
 
     options: dict[str, Sequence[Any] | None]
-    options = {"model": model, "truncate_dim": truncate_dim, "precision": precision, "chunk_tokens": chunk_tokens}
+    options = {
+        "model": model,
+        "truncate_dim": truncate_dim,
+        "precision": precision,
+        "chunk_tokens": chunk_tokens,
+        "fusion": fusion,
+        "rank_constant": rank_constant,
+        "dense_weight": dense_weight,
+        "sparse_weight": sparse_weight,
+    }
     compared = configurations({name: values or () for name, values in options.items()}, mode or ["hybrid"])
     if plot is not None:
         check_plot(plot)

@@ -282,6 +282,10 @@ def test_the_payload_of_a_chunk_has_exactly_the_fields_of_the_design(index: Vect
         "page": 4,
         "modified_at": "2026-01-02T03:04:05.000000Z",
         "kind": "markdown",
+        "extension": "md",
+        "directories": ["dir"],
+        "language": None,
+        "fields": [],
     }
 
 
@@ -456,7 +460,7 @@ def test_a_record_is_never_found(index: VectorIndex) -> None:
 
 def test_an_offset_gives_the_next_page_of_the_same_answer(index: VectorIndex) -> None:
     for n in range(9):
-        index.apply(version(f"d{n}", n + 1, [f"text {n}"]))
+        index.apply(replace(version(f"d{n}", n + 1, [f"text {n}"]), sparse=[Sparse([11], [n % 3 + 1.0])]))
     for mode in ("dense", "hybrid"):
         query = SearchQuery(mode, 9, vector("text 3"), Sparse([11], [1.0]))  # type: ignore[arg-type]
         whole = [hit.payload["path"] for hit in index.search(query)]
@@ -477,14 +481,14 @@ def test_vectors_come_with_hits_when_they_are_asked_for(index: VectorIndex) -> N
 
 
 def test_the_weights_of_a_hybrid_search_decide_which_half_leads(index: VectorIndex) -> None:
-    # Given one document that only its meaning finds first, and one that only its words do
-    words = {"meaning": Sparse([7], [1.0]), "words": Sparse([11], [1.0])}
+    # Given one document that its meaning finds first, and one that its words do
+    words = {"meaning": Sparse([11], [1.0]), "words": Sparse([11], [2.0])}
     for seq, (name, sparse) in enumerate(words.items(), start=1):
         index.apply(replace(version(name, seq, [name]), sparse=[sparse]))
     query = SearchQuery("hybrid", 1, vector("meaning"), Sparse([11], [1.0]))
     # Then the heavier half wins
-    dense = index.search(replace(query, fusion=Fusion(dense_weight=9.0, sparse_weight=0.1)))
-    sparse_first = index.search(replace(query, fusion=Fusion(dense_weight=0.1, sparse_weight=9.0)))
+    dense = index.search(replace(query, fusion=Fusion(k=2, dense_weight=9.0, sparse_weight=0.1)))
+    sparse_first = index.search(replace(query, fusion=Fusion(k=2, dense_weight=0.1, sparse_weight=9.0)))
     assert [dense[0].payload["path"], sparse_first[0].payload["path"]] == ["meaning", "words"]
     assert len(index.search(replace(query, limit=5, fusion=Fusion("dbsf")))) == 2
 

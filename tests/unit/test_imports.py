@@ -32,8 +32,8 @@ PURE = {
 LAZY = {"headwater.cli"} | {name for name in MODULES if name.startswith("headwater.verbs.")}
 #: parts of the standard library that do no input or output
 CALM = {
-    "__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "itertools", "math",
-    "re", "string", "typing", "urllib.parse", "uuid", "zlib",
+    "__future__", "bisect", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "itertools",
+    "math", "re", "string", "typing", "urllib.parse", "uuid", "zlib",
 }  # fmt: skip
 
 

@@ -149,8 +149,8 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class Fusion:
     """How a hybrid search joins its halves: "rrf" by reciprocal rank (Cormack, Clarke, Buettcher 2009), the sum of
-    1 / (k - 1 + rank / weight), ranks from 1 (a weight says little where k is large); "dbsf" by scores that are scaled by their mean and deviation
-    (distribution-based score fusion)."""
+    1 / (k - 1 + rank / weight), ranks from 1 (a weight says little where k is large); "dbsf" by scores that are scaled
+    by their mean and deviation (distribution-based score fusion)."""
 
     method: Literal["rrf", "dbsf"] = "rrf"
     k: int = 60

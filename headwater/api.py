@@ -2,6 +2,8 @@
 
     POST /v1/search       {"text", ...}: the fields of ``headwater.question.Question``
                           -> {"hits": [...], "freshness": {"seq", "pending", "in_step"}}
+    POST /v1/context      {"question": {as search}, "max_tokens", "tokenizer"}
+                          -> {"passages": [...], "text", "prompt", "tokens", "max_tokens", "question"}
     POST /v1/similar      {"path" or "text", "limit"} -> as search
     POST /v1/similarity   {"a", "b"} -> {"similarity": number}
     POST /v1/near_duplicates  {"threshold", "limit"} -> {"pairs": [{"a", "b", "similarity", "shared"}, ...]}
@@ -68,6 +70,7 @@ def make_api(
     routes = [
         *([] if index is None else _raw_points(index, token)),
         Route("/v1/search", _posted(lambda body: _search(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/context", _posted(lambda body: _context(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similar", _posted(lambda body: _similar(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similarity", _posted(lambda body: _similarity(_ready(engine), body)), methods=["POST"]),
         Route("/v1/near_duplicates", _posted(lambda body: _near_duplicates(_ready(engine), body)), methods=["POST"]),
@@ -97,6 +100,15 @@ def _readiness(engine: Future[LocalEngine]) -> Response:
 
 def _search(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
     return engine.search(Question.from_mapping(body)).to_dict()
+
+
+def _context(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ("question", "max_tokens", "tokenizer"))
+    asked = body.get("question")
+    if not isinstance(asked, dict):
+        raise QueryError("the request needs a question: an object with a text, as for a search")
+    question = Question.from_mapping({"limit": 30, **asked})
+    return engine.context(question, body.get("max_tokens", 2000), body.get("tokenizer")).to_dict()
 
 
 def _similar(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, remember
 from headwater.verbs.accept_deletions import accept_deletions
+from headwater.verbs.ask import ask, context
 from headwater.verbs.evaluate import evaluate
 from headwater.verbs.failures import failures
 from headwater.verbs.options import AsJson, StateDir
@@ -100,6 +101,8 @@ def up(
 
 
 app.command()(search)
+app.command()(context)
+app.command()(ask)
 app.command()(similar)
 app.command()(similarity)
 app.command()(duplicates)
@@ -213,6 +216,7 @@ def config_show(as_json: AsJson = False, state_dir: StateDir = None) -> None:
     settings = Settings.load(state_dir=state_dir)
     values: dict[str, Any] = settings.model_dump(mode="json")
     values["qdrant_api_key"] = "***" if settings.qdrant_api_key else None
+    values["llm_api_key"] = "***" if settings.llm_api_key else None
     if settings.broker_url:
         values["broker_url"] = shown_url(settings.broker_url)
     if as_json:

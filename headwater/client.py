@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from headwater import errors
+from headwater.context import Context
 from headwater.errors import HeadwaterError, QueryError, ServiceUnavailable
 from headwater.hit import DuplicatePair, Hits
 from headwater.question import Question
@@ -29,6 +30,10 @@ class RemoteEngine:
     def search(self, question: Question) -> Hits:
         waits = question.timeout if question.wait_for is not None else 0.0
         return Hits.from_mapping(self.post("/v1/search", question.to_dict(), waits))
+
+    def context(self, question: Question, max_tokens: int, tokenizer: str | None) -> Context:
+        body = {"question": question.to_dict(), "max_tokens": max_tokens, "tokenizer": tokenizer}
+        return Context.from_mapping(self.post("/v1/context", body))
 
     def similar(self, path: str | None, text: str | None, limit: int) -> Hits:
         return Hits.from_mapping(self.post("/v1/similar", {"path": path, "text": text, "limit": limit}))

@@ -7,6 +7,7 @@
     │   ├── DiskFull              too little free space to write safely
     │   ├── SandboxUnavailable    no extraction child can be started
     │   ├── ModelStalled          the embedding model gave no answer in time: the worker starts anew
+    │   ├── ModelEndpointError    the language model that answers questions did not
     │   └── ServiceUnavailable    the running service did not answer
     └── PermanentError            the same call will fail again until a person changes something
         ├── SettingsError         a setting has a value that is not allowed
@@ -29,6 +30,7 @@ __all__ = [
     "IndexMismatch",
     "IndexUnavailable",
     "MessageError",
+    "ModelEndpointError",
     "ModelError",
     "ModelStalled",
     "PermanentError",
@@ -84,6 +86,10 @@ class ModelStalled(RetryableError):
     def __init__(self, message: str, texts: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
         self.texts = texts
+
+
+class ModelEndpointError(RetryableError):
+    """The language model that answers questions did not answer as it should."""
 
 
 class ServiceUnavailable(RetryableError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.context import Context, assemble
 from headwater.diversity import diverse
-from headwater.document import document_id, rfc3339
+from headwater.document import document_id
 from headwater.duplicates import near_duplicates
 from headwater.errors import QueryError, ServiceUnavailable
 from headwater.filters import from_mapping, from_text, glob_condition
@@ -24,6 +24,8 @@ from headwater.index import Condition, Fusion, ScoredChunk, SearchQuery, Sparse,
 from headwater.question import IN_STEP, Question, check_limit, check_text
 from headwater.rerank import Reranker
 from headwater.settings import Settings
+from headwater.sources import Sources
+from headwater.tokens import counter
 
 __all__ = ["LocalEngine", "Surroundings", "query_embedding"]
 
@@ -37,6 +39,8 @@ _CANDIDATES = 50
 #: chunks of a document, on average, that a search by documents begins with, and how many chunks it looks at, at most
 _CHUNKS_A_DOCUMENT = 4
 _MOST_CHUNKS = 16_384
+#: most tokens that a context may have
+_MOST_TOKENS = 1_000_000
 #: pause between two looks whether a change is in
 _LOOK_S = 0.02
 
@@ -55,6 +59,8 @@ class Surroundings:
     progress: Progress | None = None
     reranker: Reranker | None = None
     fusion: Fusion = _EVEN
+    #: of the embedding model, in the JSON of the tokenizers library
+    tokenizer_json: str | None = None
 
 
 class LocalEngine:
@@ -71,6 +77,8 @@ class LocalEngine:
         self._embed = embed
         self._encode_sparse = encode_sparse
         self._around = surroundings or Surroundings()
+        folder = self._around.folder
+        self._sources = None if folder is None else Sources(folder)
 
     @classmethod
     def open(cls, index: VectorIndex, settings: Settings, progress: Progress | None = None) -> Self:
@@ -81,7 +89,9 @@ class LocalEngine:
         manifest = index.open_existing()
         embedder = load_embedder(settings)
         manifest.check(embedder.name, embedder.dimension, "here")
-        around = Surroundings(settings.folder, progress, Reranker.of(settings), fusion_of(settings))
+        around = Surroundings(
+            settings.folder, progress, Reranker.of(settings), fusion_of(settings), embedder.tokenizer_json
+        )
         return cls(index, query_embedding(embedder), Bm25Encoder().query, around)
 
     # -- search ----------------------------------------------------------------------------------------------
@@ -160,20 +170,9 @@ class LocalEngine:
 
     def _hit(self, found: ScoredChunk) -> Hit:
         hit = Hit.from_mapping({**found.payload, "score": found.score})
-        return hit if self._around.folder is None else replace(hit, stale=self._is_stale(hit))
-
-    def _is_stale(self, hit: Hit) -> bool:
-        return self._modified(hit.path) != hit.modified_at
-
-    def _modified(self, path: str) -> str | None:
-        """When the file at a path was changed, as the index notes it; None if it is not there."""
-        assert self._around.folder is not None
-        for name in (path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)):
-            try:
-                return rfc3339(os.stat(os.path.join(os.fsencode(self._around.folder), name)).st_mtime_ns)
-            except (OSError, ValueError):
-                continue
-        return None
+        if self._sources is None:
+            return hit
+        return replace(hit, stale=self._sources.modified(hit.path) != hit.modified_at)
 
     def _wait(self, what: str, timeout_s: float) -> None:
         """Until a path is searchable as it is now, or everything that was noticed is. Raises ServiceUnavailable."""
@@ -192,13 +191,41 @@ class LocalEngine:
         return self._around.progress()[1]
 
     def _is_in(self, path: str) -> bool:
-        if self._around.folder is None:
+        if self._sources is None:
             raise QueryError("the folder is not known here, so there is no waiting for a file: give --folder")
         names = dict.fromkeys((path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)))
         records = (self._index.record(document_id(name)) for name in names)
         record = next((found for found in records if found is not None), None)
-        modified = self._modified(path)
+        modified = self._sources.modified(path)
         return record is None if modified is None else record is not None and record["modified_at"] == modified
+
+    # -- context ---------------------------------------------------------------------------------------------
+
+    def context(self, question: Question, max_tokens: int, tokenizer: str | None) -> Context:
+        if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or not 1 <= max_tokens <= _MOST_TOKENS:
+            raise QueryError(f"max_tokens is {max_tokens!r}: give a whole number from 1 to {_MOST_TOKENS}")
+        if tokenizer is not None and not (isinstance(tokenizer, str) and tokenizer):
+            raise QueryError(f"the tokenizer is {tokenizer!r}: give the path or name of one")
+        count = counter(tokenizer, self._own_tokenizer)
+        return assemble(
+            question.text,
+            self.search(question),
+            max_tokens,
+            count,
+            texts=self._sources,
+            neighbours=self._chunks,
+        )
+
+    def _own_tokenizer(self) -> str:
+        if self._around.tokenizer_json is None:
+            raise QueryError("the tokens cannot be counted here: name a tokenizer")
+        return self._around.tokenizer_json
+
+    def _chunks(self, path: str, first: int, last: int) -> list[Hit]:
+        for name in (path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)):
+            if found := self._index.document_chunks(document_id(name), first, last):
+                return [self._hit(ScoredChunk(0.0, payload)) for payload in found]
+        return []
 
     # -- similarity ------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
+from headwater.context import Context
 from headwater.errors import ServiceUnavailable
 from headwater.filters import FilterValue
 from headwater.hit import DuplicatePair, Hit, Hits
@@ -34,6 +35,8 @@ class Engine(Protocol):
     """Answers questions: here (LocalEngine) or in the running service (RemoteEngine)."""
 
     def search(self, question: Question) -> Hits: ...
+
+    def context(self, question: Question, max_tokens: int, tokenizer: str | None) -> Context: ...
 
     def similar(self, path: str | None, text: str | None, limit: int) -> Hits: ...
 
@@ -109,6 +112,31 @@ class Index:
             timeout=timeout,
         )
         return self._engine.search(question)
+
+    def context(
+        self,
+        question: str,
+        max_tokens: int = 2000,
+        *,
+        tokenizer: str | None = None,
+        limit: int = 30,
+        mode: Mode = "hybrid",
+        where: str | None = None,
+        rerank: bool | None = None,
+    ) -> Context:
+        """The passages that answer a question, for a prompt: of the best ``limit`` chunks as many as ``max_tokens``
+        tokens hold (1 to 1,000,000), neighbours merged, no text twice, each with a citation that is checked against the
+        file.
+
+        ``tokenizer`` counts: a tokenizer.json, its directory or name; None: the embedding model's. ``Context.prompt``
+        is the whole prompt. Raises QueryError if anything asked for does not exist.
+        """
+        asked = Question(text=question, limit=limit, mode=mode, where=where, rerank=rerank)
+        return self._engine.context(asked, max_tokens, tokenizer)
+
+    def prompt(self, question: str, max_tokens: int = 2000, **options: Any) -> str:
+        """Instructions, passages and question, for any language model. ``options`` as for ``context``."""
+        return self.context(question, max_tokens, **options).prompt
 
     def similar(self, path: str | None = None, limit: int = 10, *, text: str | None = None) -> Hits:
         """Chunks of other documents nearest to the mean vector of the document at ``path``, or nearest to ``text``

@@ -138,6 +138,13 @@ class Settings(BaseSettings):
     #: most tokens of question and chunks together that it reads for one search
     rerank_tokens: int = Field(default=16_384, ge=128)
 
+    #: endpoint of a language model for 'headwater ask' (OpenAI's chat completions), its model and key
+    llm_url: str | None = None
+    llm_model: str | None = None
+    llm_api_key: str | None = Field(default=None, repr=False)
+    #: seconds without a word from it after which it is given up
+    llm_timeout_s: float = Field(default=60.0, gt=0)
+
     @field_validator("include", "exclude", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from worker.decode import Undecodable, decode
+from headwater.decode import Undecodable, decode
 from worker.extracted import Extracted, flat, markdown_title, one_line
 from worker.filetype import Format, Refused, of_text, sniff
 from worker.office import read_document

@@ -93,7 +93,9 @@ class Runtime:
         self._index = index, manifest.index_id
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
-        around = Surroundings(settings.folder, self._progress, Reranker.of(settings), fusion_of(settings))
+        around = Surroundings(
+            settings.folder, self._progress, Reranker.of(settings), fusion_of(settings), embedder.tokenizer_json
+        )
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query, around))
         if not greeted:
             self._greet(index, manifest)

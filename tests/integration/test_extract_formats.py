@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from worker.decode import decode
+from headwater.decode import decode
 from worker.extract import Extracted, Refused, extract
 
 _DATA = os.environ.get("HEADWATER_DATA", "")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,12 @@ def library(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Ite
         pipeline_fingerprint="p",
         max_file_bytes=1 << 20,
     )
-    engine = LocalEngine(index, query_embedding(embedder), Bm25Encoder().query, Surroundings(folder, SERVICE))
+    engine = LocalEngine(
+        index,
+        query_embedding(embedder),
+        Bm25Encoder().query,
+        Surroundings(folder, SERVICE, tokenizer_json=embedder.tokenizer_json),
+    )
     library = Library(folder, pipeline, engine, Index(engine))
     library.apply(*FILES)
     yield library
@@ -285,3 +291,54 @@ def test_a_ranking_model_that_is_not_there_is_one_sentence(library: Library, tmp
     assert "\n" not in str(caught.value)
     with pytest.raises(QueryError, match="HEADWATER_RERANKER"):
         library.index.search("x", rerank=True)
+
+
+# -- context ------------------------------------------------------------------------------------------------
+
+
+def test_every_citation_of_a_context_stands_verbatim_in_its_file(library: Library) -> None:
+    files = {
+        "crlf.md": b"# One\r\n\r\nFerries cross the strait.\r\n\r\n# Two\r\n\r\nTugs push barges.\r\n",
+        "bom.txt": b"\xef\xbb\xbfBuoys mark the channel.\n",
+        "latin.txt": "Die Fähre fährt über die Förde, und die Möwen kreischen über dem Kai.\n".encode("latin-1") * 5,
+        "wide.md": "# Häfen 🚢\n\nKräne heben Container 📦 an Land.\n\nUnd Schlepper ziehen 🚢.\n".encode(),
+    }
+    for name, data in files.items():
+        (library.folder / name).write_bytes(data)
+    library.apply(*files)
+    try:
+        for question in ("who crosses the strait", "what marks the channel", "Fähre", "Kräne und Schlepper"):
+            context = library.index.context(question, 500)
+            assert 0 < context.tokens <= 500
+            for passage in context.passages:
+                citation = passage.citation
+                if citation.path == "bread.html":
+                    assert citation.verified is None
+                    continue
+                assert citation.verified is True, citation
+                assert citation.start_line is not None
+        assert library.index.context("who crosses the strait", 200).passages[0].citation.path == "crlf.md"
+        assert "Question: Fähre" in library.index.prompt("Fähre")
+    finally:
+        for name in files:
+            (library.folder / name).unlink()
+        library.apply(*files)
+
+
+def test_the_budget_is_counted_by_the_tokenizer_that_is_named(library: Library, cross_encoder: Path) -> None:
+    question = "which bird waits for fish"
+    small = library.index.context(question, 40, tokenizer=str(cross_encoder))
+    assert small.tokens <= 40
+    assert len(small.passages) < len(library.index.context(question, 400).passages)
+
+
+@pytest.mark.parametrize("options", [{"max_tokens": 0}, {"max_tokens": 10_000_000}, {"max_tokens": 1.5}])
+def test_a_budget_that_is_none_is_refused(library: Library, options: dict[str, Any]) -> None:
+    with pytest.raises(QueryError, match="max_tokens is"):
+        library.index.context("x", **options)
+
+
+def test_a_tokenizer_that_is_not_there_is_one_sentence(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(QueryError, match=r"the tokenizer .* cannot be loaded") as caught:
+        library.index.context("x", tokenizer=str(tmp_path / "none"))
+    assert "\n" not in str(caught.value)

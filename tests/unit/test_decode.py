@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.decode import Undecodable, decode
+from headwater.decode import Undecodable, decode
 
 GERMAN = "Über große Straßen fährt man schöner, wenn es nicht regnet, sagte die Bäckerin.\n"
 FRENCH = "L’été dernier, nous avons déjà mangé des crêpes à Besançon; ça coûtait 5 €.\n"

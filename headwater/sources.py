@@ -1,0 +1,49 @@
+"""The files behind the hits, as they are now: to check a citation against, and to see that a hit is stale."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+from headwater.decode import Undecodable, decode
+from headwater.document import rfc3339
+
+__all__ = ["Sources"]
+
+
+class Sources:
+    """Files of one folder by the paths that hits show. Safe to use from several threads."""
+
+    def __init__(self, folder: Path, *, most_bytes: int = 64 * 1024 * 1024) -> None:
+        self._root = os.fsencode(os.path.realpath(folder))
+        self._most_bytes = most_bytes
+
+    def modified(self, path: str) -> str | None:
+        """When the file was changed, as the index notes it; None if it is not there."""
+        found = self._file(path)
+        return None if found is None else rfc3339(found[1].st_mtime_ns)
+
+    def text(self, path: str) -> str | None:
+        """The characters of a text file, as the worker reads them; None if there is no such file any more, or it is no
+        text that can be read here."""
+        found = self._file(path)
+        if found is None or not stat.S_ISREG(found[1].st_mode) or found[1].st_size > self._most_bytes:
+            return None
+        try:
+            with open(found[0], "rb") as file:
+                return decode(file.read()).text
+        except (OSError, Undecodable, ImportError):  # the detector of legacy encodings comes with the worker
+            return None
+
+    def _file(self, path: str) -> tuple[bytes, os.stat_result] | None:
+        """By the path itself, or by the form in which a name that is not UTF-8 is shown; never out of the folder."""
+        for name in dict.fromkeys((path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path))):
+            try:
+                place = os.path.realpath(os.path.join(self._root, name))
+                if os.path.commonpath((place, self._root)) == self._root:
+                    return place, os.stat(place)
+            except (OSError, ValueError):
+                continue
+        return None

@@ -50,7 +50,7 @@ def document(path: str, *texts: str, seq: int = 1) -> tuple[str, list[Hit]]:
                 title="Title",
                 kind="markdown",
                 modified_at="",
-            )  # fmt: skip
+            )
         )
     return whole, hits
 

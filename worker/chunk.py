@@ -1,10 +1,11 @@
 """Cuts a text into chunks that fit the model's window and keep their borders under edits. Pure: no I/O.
 
 The document is tokenised once; borders are then chosen on token counts. Sections never share a chunk. A paragraph
-that fits stays whole, and short ones are joined, but only up to a part of the limit: what an edit costs is the size of
-the chunk around it. A chunk that is full enough also ends after a paragraph whose own hash says so (content-defined
-chunking, Muthitacharoen, Chen, Mazieres 2001): after an edit, the borders behind it fall back into place at the next
-such paragraph or heading. The figures behind the shares: docs/performance.md, "Chunk borders".
+that fits stays whole, one that does not is cut into as few equal parts as can be, and short ones are joined, but only
+up to a part of the limit: what an edit costs is the size of the chunk around it. A chunk that is full enough also ends
+after a paragraph whose own hash says so (content-defined chunking, Muthitacharoen, Chen, Mazieres 2001): after an edit,
+the borders behind it fall back into place at the next such paragraph or heading. The figures behind the shares:
+docs/performance.md, "Chunk borders".
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class _Span:
     tokens: int
     section: tuple[int, int]
     headings: tuple[str, ...]
+    #: where the paragraph begins that it is a part of, if that does not fit, and the tokens of each of its equal parts
+    part_of: tuple[int, int] | None = None
 
 
 def chunk(
@@ -111,9 +114,15 @@ class _Cutter:
         for block in self._blocks:
             for start, end in self._by_page(block):
                 page = bisect_right(self._pages, start)
+                part_of = None if self._fits(start, end) else (start, self._equal_part(start, end))
                 for first, last in self._split(start, end, 0):
                     tokens = self._tokens(first, last)
-                    yield _Span(first, last, tokens, (block.section, page), block.headings)
+                    yield _Span(first, last, tokens, (block.section, page), block.headings, part_of)
+
+    def _equal_part(self, start: int, end: int) -> int:
+        """Tokens of a part, when as few equal ones as can be are made."""
+        tokens = self._tokens(start, end)
+        return -(-tokens // -(-tokens // self._max_tokens))
 
     def _by_page(self, block: Block) -> Iterator[tuple[int, int]]:
         inside = [page for page in self._pages if block.start < page < block.end]
@@ -157,7 +166,8 @@ class _Cutter:
             if current is None:
                 current = piece
             elif self._joins(current, piece):
-                current = replace(current, end=piece.end, tokens=current.tokens + piece.tokens)
+                tokens = current.tokens + piece.tokens
+                current = replace(current, end=piece.end, tokens=tokens, part_of=piece.part_of)
             else:
                 yield current
                 current = piece
@@ -170,12 +180,15 @@ class _Cutter:
     def _joins(self, current: _Span, piece: _Span) -> bool:
         if current.section != piece.section or not self._fits(current.start, piece.end):
             return False
+        if piece.part_of is not None and current.part_of == piece.part_of:
+            return current.tokens + piece.tokens / 2 <= piece.part_of[1]
         stub = current.tokens <= self._max_tokens * _STUB_SHARE
         return stub or current.tokens + piece.tokens <= self._max_tokens * _JOINED_SHARE
 
     def _closes(self, current: _Span, piece: _Span) -> bool:
-        """Whether a chunk that is full enough ends after this piece: decided by the piece's own words alone."""
-        if current.tokens < self._max_tokens * _EARLY_SHARE:
+        """Whether a chunk that is full enough ends after this piece: decided by the piece's own words alone. The parts
+        of a paragraph that does not fit end where they are equal."""
+        if piece.part_of is not None or current.tokens < self._max_tokens * _EARLY_SHARE:
             return False
         words = " ".join(self._text[piece.start : piece.end].split())
         return zlib.crc32(words.encode("utf-8", "surrogatepass")) % _EARLY_ODDS == 0

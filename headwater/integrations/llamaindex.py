@@ -16,7 +16,7 @@ from typing import Any, Literal
 from headwater.filters import FilterValue
 from headwater.hit import Hit
 from headwater.index import Mode
-from headwater.integrations.passages import METADATA, metadata, opened, passage_id
+from headwater.integrations.passages import metadata, opened, passage_id
 from headwater.query import Index
 from headwater.question import check_limit
 
@@ -33,7 +33,6 @@ __all__ = ["HeadwaterRetriever"]
 
 #: what a language model is told of a passage; the rest of the metadata is for programs
 _TOLD = frozenset({"path", "page", "headings", "title"})
-_NOT_TOLD = [name for name in METADATA if name not in _TOLD]
 
 
 class HeadwaterRetriever(BaseRetriever):
@@ -93,12 +92,14 @@ class HeadwaterRetriever(BaseRetriever):
 
 
 def _node(hit: Hit) -> NodeWithScore:
+    fields = metadata(hit)
+    not_told = [name for name, value in fields.items() if name not in _TOLD or value is None]
     node = TextNode(
         id_=passage_id(hit),
         text=hit.text,
-        metadata=metadata(hit),
-        excluded_llm_metadata_keys=_NOT_TOLD,
-        excluded_embed_metadata_keys=_NOT_TOLD,
+        metadata=fields,
+        excluded_llm_metadata_keys=not_told,
+        excluded_embed_metadata_keys=not_told,
         start_char_idx=hit.start,
         end_char_idx=hit.end,
         relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=hit.path)},

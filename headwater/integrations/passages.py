@@ -8,10 +8,10 @@ from typing import Any
 from headwater.hit import Hit
 from headwater.query import Index
 
-__all__ = ["METADATA", "metadata", "opened", "passage_id"]
+__all__ = ["metadata", "opened", "passage_id"]
 
 #: fields of a hit that go with its text
-METADATA = (
+_METADATA = (
     "path", "start", "end", "start_line", "end_line", "page", "headings", "title", "score", "seq", "language", "stale",
 )  # fmt: skip
 
@@ -22,9 +22,9 @@ def passage_id(hit: Hit) -> str:
 
 
 def metadata(hit: Hit) -> dict[str, Any]:
-    """The fields of ``METADATA`` as JSON has them, with the units of ``Hit``."""
+    """Where a passage stands and how fresh it is: fields of the hit as JSON has them, with its units."""
     fields = hit.to_dict()
-    return {name: fields[name] for name in METADATA}
+    return {name: fields[name] for name in _METADATA}
 
 
 def opened(folder: str | Path | None, state_dir: str | Path | None) -> Index:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -52,6 +53,12 @@ class Shelf:
     def engine(self) -> LocalEngine:
         """Holds the index until it is closed."""
         return LocalEngine.open(open_index(self.settings, self.layout), self.settings)
+
+    def copied(self, directory: Path) -> Shelf:
+        """The same documents and index, which nobody holds, with its state in a directory."""
+        state = directory / "state"
+        shutil.copytree(self.layout.root, state, ignore=shutil.ignore_patterns("service.json"))
+        return Shelf(self.settings.model_copy(update={"state_dir": state}))
 
 
 def made_shelf(directory: Path) -> Shelf:

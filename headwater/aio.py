@@ -76,9 +76,14 @@ class AsyncIndex:
         return cls(_Threads(index))
 
     search = _awaited(Index.search)
+    context = _awaited(Index.context)
     similar = _awaited(Index.similar)
     similarity = _awaited(Index.similarity)
     near_duplicates = _awaited(Index.near_duplicates)
+
+    @wraps(Index.prompt)
+    async def prompt(self, question: str, max_tokens: int = 2000, **options: Any) -> str:
+        return (await self.context(question, max_tokens, **options)).prompt
 
     async def _ask(self, question: Callable[[Index], _Answer]) -> _Answer:
         if self._is_closing:

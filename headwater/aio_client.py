@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from headwater.client import _TIMEOUT_S, _error
+from headwater.context import Context
 from headwater.errors import ServiceUnavailable
 from headwater.hit import DuplicatePair, Hits
 from headwater.question import Question
@@ -29,6 +30,10 @@ class AsyncRemoteEngine:
     async def search(self, question: Question) -> Hits:
         waits = question.timeout if question.wait_for is not None else 0.0
         return Hits.from_mapping(await self._post("/v1/search", question.to_dict(), waits))
+
+    async def context(self, question: Question, max_tokens: int, tokenizer: str | None) -> Context:
+        body = {"question": question.to_dict(), "max_tokens": max_tokens, "tokenizer": tokenizer}
+        return Context.from_mapping(await self._post("/v1/context", body))
 
     async def similar(self, path: str | None, text: str | None, limit: int) -> Hits:
         return Hits.from_mapping(await self._post("/v1/similar", {"path": path, "text": text, "limit": limit}))

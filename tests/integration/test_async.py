@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 from driver import wait_until
-from shelf import Shelf, example, made_shelf, served
+from shelf import DOCUMENTS, Shelf, example, made_shelf, served
 
 from headwater import AsyncIndex, Hit, Index, Settings
 from headwater.aio import _MOST_THREADS
@@ -126,6 +126,14 @@ def test_a_search_gives_what_the_index_gives(opened: Opened, index: Index, quest
     answer = asked(opened, lambda made: made.search(**question))
     assert level(answer) == level(expected) != []
     assert answer.freshness == expected.freshness
+
+
+def test_a_context_and_its_prompt_are_what_the_index_gives(opened: Opened, index: Index) -> None:
+    asked_for: dict[str, Any] = {"question": "which bird waits for fish", "max_tokens": 300, "where": "lang:en"}
+    expected = index.context(**asked_for, mode="dense")
+    assert asked(opened, lambda made: made.context(**asked_for, mode="dense")) == expected
+    assert asked(opened, lambda made: made.prompt(**asked_for, mode="dense")) == expected.prompt
+    assert DOCUMENTS["birds/heron.md"][1][0] in expected.prompt
 
 
 def test_similarities_and_duplicates_are_what_the_index_gives(opened: Opened, index: Index) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from headwater.client import _TIMEOUT_S, _error
+from headwater.client import TIMEOUT_S, error_from
 from headwater.context import Context
 from headwater.errors import ServiceUnavailable
 from headwater.hit import DuplicatePair, Hits
@@ -52,7 +52,7 @@ class AsyncRemoteEngine:
         """As ``RemoteEngine.post``."""
         given = {name: value for name, value in body.items() if value is not None}
         try:
-            patience = httpx.Timeout(_TIMEOUT_S + waits_s, pool=None)
+            patience = httpx.Timeout(TIMEOUT_S + waits_s, pool=None)
             answer = await self._http.post(path, json=given, timeout=patience)
         except httpx.HTTPError as error:
             raise ServiceUnavailable(
@@ -60,4 +60,4 @@ class AsyncRemoteEngine:
             ) from None
         if answer.status_code == httpx.codes.OK:
             return answer.json()
-        raise _error(answer)
+        raise error_from(answer)

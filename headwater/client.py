@@ -13,10 +13,10 @@ from headwater.errors import HeadwaterError, QueryError, ServiceUnavailable
 from headwater.hit import DuplicatePair, Hits
 from headwater.question import Question
 
-__all__ = ["RemoteEngine"]
+__all__ = ["TIMEOUT_S", "RemoteEngine", "error_from"]
 
 #: a service that is starting loads its model first
-_TIMEOUT_S = 120.0
+TIMEOUT_S = 120.0
 
 
 class RemoteEngine:
@@ -25,7 +25,7 @@ class RemoteEngine:
     def __init__(self, url: str, token: str | None = None) -> None:
         self._url = url
         shown = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_S, trust_env=False, headers=shown)
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False, headers=shown)
 
     def search(self, question: Question) -> Hits:
         waits = question.timeout if question.wait_for is not None else 0.0
@@ -62,17 +62,17 @@ class RemoteEngine:
         service raised, or ServiceUnavailable."""
         try:
             given = {name: value for name, value in body.items() if value is not None}
-            answer = self._http.post(path, json=given, timeout=_TIMEOUT_S + waits_s)
+            answer = self._http.post(path, json=given, timeout=TIMEOUT_S + waits_s)
         except httpx.HTTPError as error:
             raise ServiceUnavailable(
                 f"the service at {self._url} does not answer ({error}): see 'headwater status'"
             ) from None
         if answer.status_code == httpx.codes.OK:
             return answer.json()
-        raise _error(answer)
+        raise error_from(answer)
 
 
-def _error(answer: httpx.Response) -> HeadwaterError:
+def error_from(answer: httpx.Response) -> HeadwaterError:
     """The error that the service raised, as the same type here."""
     try:
         raw = answer.json()["error"]

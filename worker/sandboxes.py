@@ -230,8 +230,6 @@ class SandboxPool:
         """Start all children in the background, so that the first documents need not wait for that."""
         for _ in range(self._free.qsize()):
             threading.Thread(target=self._start_one, name="sandboxes", daemon=True).start()
-        if self._language is not None:
-            threading.Thread(target=self._language.prepare, name="language", daemon=True).start()
 
     def _start_one(self) -> None:
         try:

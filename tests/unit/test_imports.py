@@ -93,9 +93,11 @@ def test_what_a_module_exports_is_there(module: str) -> None:
         assert set(ast.literal_eval(exported)) <= set(defined(MODULES[module]))
 
 
-def defined(tree: ast.Module) -> Iterator[str]:
+def defined(tree: ast.Module | ast.If) -> Iterator[str]:
     for node in tree.body:
         match node:
+            case ast.If():
+                yield from defined(node)
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
             case ast.Assign():

@@ -61,6 +61,8 @@ class Surroundings:
     fusion: Fusion = _EVEN
     #: of the embedding model, in the JSON of the tokenizers library
     tokenizer_json: str | None = None
+    #: larger files are no documents
+    max_file_bytes: int = 64 * 1024 * 1024
 
 
 class LocalEngine:
@@ -78,7 +80,7 @@ class LocalEngine:
         self._encode_sparse = encode_sparse
         self._around = surroundings or Surroundings()
         folder = self._around.folder
-        self._sources = None if folder is None else Sources(folder)
+        self._sources = None if folder is None else Sources(folder, most_bytes=self._around.max_file_bytes)
 
     @classmethod
     def open(cls, index: VectorIndex, settings: Settings, progress: Progress | None = None) -> Self:
@@ -90,7 +92,12 @@ class LocalEngine:
         embedder = load_embedder(settings)
         manifest.check(embedder.name, embedder.dimension, "here")
         around = Surroundings(
-            settings.folder, progress, Reranker.of(settings), fusion_of(settings), embedder.tokenizer_json
+            settings.folder,
+            progress,
+            Reranker.of(settings),
+            fusion_of(settings),
+            embedder.tokenizer_json,
+            settings.max_file_bytes,
         )
         return cls(index, query_embedding(embedder), Bm25Encoder().query, around)
 

@@ -27,15 +27,26 @@ class Sources:
 
     def text(self, path: str) -> str | None:
         """The characters of a text file, as the worker reads them; None if there is no such file any more, or it is no
-        text that can be read here."""
+        text. Raises OSError if that cannot be seen now."""
         found = self._file(path)
+        if found is None and not self._is_here():
+            raise FileNotFoundError(f"the folder {os.fsdecode(self._root)} is not there")
         if found is None or not stat.S_ISREG(found[1].st_mode) or found[1].st_size > self._most_bytes:
             return None
         try:
             with open(found[0], "rb") as file:
                 return decode(file.read()).text
-        except (OSError, Undecodable, ImportError):  # the detector of legacy encodings comes with the worker
+        except (FileNotFoundError, Undecodable):
             return None
+        except ImportError as error:  # the detector of legacy encodings comes with the worker
+            raise OSError("the encoding cannot be told here") from error
+
+    def is_gone(self, path: str) -> bool:
+        """Whether the folder is there and the file is not."""
+        return self._file(path) is None and self._is_here()
+
+    def _is_here(self) -> bool:
+        return os.path.isdir(self._root)
 
     def _file(self, path: str) -> tuple[bytes, os.stat_result] | None:
         """By the path itself, or by the form in which a name that is not UTF-8 is shown; never out of the folder."""

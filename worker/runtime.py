@@ -94,7 +94,12 @@ class Runtime:
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
         around = Surroundings(
-            settings.folder, self._progress, Reranker.of(settings), fusion_of(settings), embedder.tokenizer_json
+            settings.folder,
+            self._progress,
+            Reranker.of(settings),
+            fusion_of(settings),
+            embedder.tokenizer_json,
+            settings.max_file_bytes,
         )
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query, around))
         if not greeted:

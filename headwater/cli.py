@@ -217,8 +217,8 @@ def config_show(as_json: AsJson = False, state_dir: StateDir = None) -> None:
     values: dict[str, Any] = settings.model_dump(mode="json")
     values["qdrant_api_key"] = "***" if settings.qdrant_api_key else None
     values["llm_api_key"] = "***" if settings.llm_api_key else None
-    if settings.broker_url:
-        values["broker_url"] = shown_url(settings.broker_url)
+    for name in ("broker_url", "llm_url"):
+        values[name] = shown_url(values[name]) if values[name] else None
     if as_json:
         print(json.dumps(values))
         return

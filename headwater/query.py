@@ -12,9 +12,9 @@ While ``headwater up`` runs, the questions go to the running service; when nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from headwater.context import Context
 from headwater.errors import ServiceUnavailable
@@ -23,7 +23,11 @@ from headwater.hit import DuplicatePair, Hit, Hits
 from headwater.index import Mode, open_index
 from headwater.question import Question
 from headwater.settings import Settings
-from headwater.state import Layout, Lock, Service, find_layout
+from headwater.state import Layout, Lock, Service, find_layout, noted_folder
+from headwater.tokens import absolute
+
+if TYPE_CHECKING:
+    from headwater.ask import Cited
 
 __all__ = ["Engine", "Hit", "Hits", "Index", "running_service"]
 
@@ -50,8 +54,10 @@ class Engine(Protocol):
 class Index:
     """The live index of one folder. Safe to use from several threads; close it, or use it in a ``with``."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: Settings | None = None) -> None:
+        """``settings`` name the language model for ``ask``; None: those of the environment."""
         self._engine = engine
+        self._settings = settings
 
     @classmethod
     def open(cls, settings: Settings | None = None, **flags: Any) -> Self:
@@ -60,7 +66,8 @@ class Index:
         Raises SettingsError if none is named or known, IndexUnavailable if there is none yet or it is held by
         another process, IndexMismatch if it was made with another model.
         """
-        return cls(_open_engine(settings or Settings.load(**flags)))
+        settings = settings or Settings.load(**flags)
+        return cls(_open_engine(settings), settings)
 
     def search(
         self,
@@ -128,15 +135,29 @@ class Index:
         tokens hold (1 to 1,000,000), neighbours merged, no text twice, each with a citation that is checked against the
         file.
 
-        ``tokenizer`` counts: a tokenizer.json, its directory or name; None: the embedding model's. ``Context.prompt``
-        is the whole prompt. Raises QueryError if anything asked for does not exist.
+        ``tokenizer`` counts: a tokenizer.json, its directory, or the name of a model in the Hugging Face cache; None:
+        the embedding model's. ``Context.prompt`` is the whole prompt. Raises QueryError if anything asked for does not
+        exist.
         """
         asked = Question(text=question, limit=limit, mode=mode, where=where, rerank=rerank)
-        return self._engine.context(asked, max_tokens, tokenizer)
+        named = absolute(tokenizer) if isinstance(tokenizer, str) else tokenizer
+        return self._engine.context(asked, max_tokens, named)
 
     def prompt(self, question: str, max_tokens: int = 2000, **options: Any) -> str:
         """Instructions, passages and question, for any language model. ``options`` as for ``context``."""
         return self.context(question, max_tokens, **options).prompt
+
+    def ask(self, question: str, max_tokens: int = 2000, **options: Any) -> Iterator[str | Cited]:
+        """What the language model of the settings (``llm_url``, ``llm_model``) answers to ``prompt``: pieces of text as
+        they come, then the passages that the answer cites. ``options`` as for ``context``.
+
+        Raises SettingsError at once if no model is configured, and ModelEndpointError, also between two pieces, if it
+        does not answer as it should.
+        """
+        from headwater.ask import ChatEndpoint, answer
+
+        endpoint = ChatEndpoint.of(self._settings or Settings.load())
+        return answer(self.context(question, max_tokens, **options), endpoint)
 
     def similar(self, path: str | None = None, limit: int = 10, *, text: str | None = None) -> Hits:
         """Chunks of other documents nearest to the mean vector of the document at ``path``, or nearest to ``text``
@@ -176,6 +197,8 @@ def _open_engine(settings: Settings) -> Engine:
         return RemoteEngine(service.url)
     from headwater.local import LocalEngine
 
+    if settings.folder is None and layout is not None:
+        settings = settings.model_copy(update={"folder": noted_folder(layout)})
     return LocalEngine.open(open_index(settings, layout), settings)
 
 

@@ -12,7 +12,7 @@ from headwater.api import ApiServer, make_api
 from headwater.index import open_index
 from headwater.local import LocalEngine, Progress
 from headwater.settings import Settings
-from headwater.state import Service, find_layout
+from headwater.state import Service, find_layout, noted_folder
 
 __all__ = ["serve_index"]
 
@@ -29,7 +29,8 @@ def serve_index(
     layout = find_layout(settings).create()
     server = ApiServer(settings)
     index = open_index(settings, layout)
-    engine = LocalEngine.open(index, settings, progress)
+    seen = settings.model_copy(update={"folder": settings.folder or noted_folder(layout)})
+    engine = LocalEngine.open(index, seen, progress)
     ready: Future[LocalEngine] = Future()
     ready.set_result(engine)
     token = layout.read_token()

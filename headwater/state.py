@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import sqlite3
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from urllib.parse import quote
 from headwater.errors import AlreadyRunning, DiskFull, SettingsError
 from headwater.settings import Settings
 
-__all__ = ["Layout", "Lock", "Service", "Troubles", "check_free_space", "find_layout"]
+__all__ = ["Layout", "Lock", "Service", "Troubles", "check_free_space", "find_layout", "noted_folder"]
 
 #: sun_path of a Unix socket holds 108 bytes (unix(7))
 _SOCKET_PATH_BYTES = 100
@@ -174,6 +175,16 @@ def find_layout(settings: Settings) -> Layout:
     if last.exists():
         return Layout(Path(last.read_text("utf-8").strip()))
     raise SettingsError("no index is known here: run 'headwater up FOLDER' first, or name one with --state-dir")
+
+
+def noted_folder(layout: Layout) -> Path | None:
+    """The folder that the ledger was made for; None if it notes none, or it is not there now."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{layout.ledger.absolute().as_uri()}?mode=ro", uri=True)) as ledger:
+            row = ledger.execute("SELECT value FROM meta WHERE name = 'folder'").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None or not os.path.isdir(row[0]) else Path(row[0])
 
 
 def remember(layout: Layout) -> None:

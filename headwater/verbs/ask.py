@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from headwater.context import Context, Passage
+from headwater.context import Context
 from headwater.settings import Settings
 from headwater.verbs.options import AsJson, StateDir
+
+if TYPE_CHECKING:
+    from headwater.ask import Cited
 
 __all__ = ["ask", "context"]
 
@@ -54,25 +58,17 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """An answer from the language model that is configured, with the passages that it cites."""
-    from headwater.ask import HOW_TO_CONFIGURE, stream_answer, used_passages
+    from headwater.ask import HOW_TO_CONFIGURE, ChatEndpoint, answer
 
     settings = Settings.load(folder=folder, state_dir=state_dir)
+    endpoint = ChatEndpoint.of(settings) if settings.llm_url and settings.llm_model else None
     found = _context(settings, question, max_tokens, tokenizer, where)
-    if settings.llm_url is None or settings.llm_model is None:
+    if endpoint is None:
         _without_model(found, HOW_TO_CONFIGURE, as_json=as_json)
-        return
-    pieces = []
-    for piece in stream_answer(found, settings):
-        pieces.append(piece)
-        if not as_json:
-            print(piece, end="", flush=True)
-    used = used_passages("".join(pieces), found)
-    if as_json:
-        cited = [{"number": number, **asdict(passage.citation)} for number, passage in used]
-        print(json.dumps({"answer": "".join(pieces), "citations": cited, "context": found.to_dict()}))
-        return
-    print()
-    _show_places(used)
+    elif as_json:
+        _tell_programs(list(answer(found, endpoint)), found)
+    else:
+        _show(answer(found, endpoint))
 
 
 def _context(settings: Settings, question: str, max_tokens: int, tokenizer: str | None, where: str | None) -> Context:
@@ -92,7 +88,23 @@ def _without_model(found: Context, sentence: str, *, as_json: bool) -> None:
     Console(stderr=True, highlight=False, markup=False).print(f"{sentence}; these are the passages", soft_wrap=True)
 
 
-def _show_places(used: list[tuple[int, Passage]]) -> None:
+def _tell_programs(parts: Sequence[str | Cited], found: Context) -> None:
+    text = "".join(part for part in parts if isinstance(part, str))
+    cited = [{"number": part.number, **asdict(part.passage.citation)} for part in parts if not isinstance(part, str)]
+    print(json.dumps({"answer": text, "citations": cited, "context": found.to_dict()}))
+
+
+def _show(parts: Iterable[str | Cited]) -> None:
+    """The answer as it comes, and then the places that it cites."""
+    used: list[Cited] = []
+    try:
+        for part in parts:
+            if isinstance(part, str):
+                print(part, end="", flush=True)
+            else:
+                used.append(part)
+    finally:
+        print(flush=True)  # what comes next begins a line, also if the answer broke off
     console = Console(highlight=False, markup=False)
     for number, passage in used:
         changed = "" if passage.citation.verified is not False else "  (the file has changed since)"

@@ -101,7 +101,7 @@ def level(hits: list[Hit]) -> list[Hit]:
 
 def test_every_method_of_an_index_can_be_awaited_and_is_described_alike() -> None:
     public = {name for name, _ in inspect.getmembers(Index, inspect.isfunction) if not name.startswith("_")}
-    for name in public - {"close"}:
+    for name in public - {"close", "ask"}:  # an answer of a language model is a stream, not one value
         method, awaited = getattr(Index, name), getattr(AsyncIndex, name)
         assert inspect.iscoroutinefunction(awaited)
         assert inspect.signature(awaited) == inspect.signature(method)

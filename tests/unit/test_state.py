@@ -25,9 +25,11 @@ from headwater.state import (
     default_root,
     find_layout,
     free_bytes,
+    noted_folder,
     remember,
     write_atomically,
 )
+from producer.ledger import Ledger
 
 #: sun_path holds 108 bytes with its end mark (unix(7))
 MOST_SOCKET_BYTES = 107
@@ -282,3 +284,16 @@ def test_a_token_that_a_power_cut_left_empty_is_made_anew(tmp_path: Path, left: 
     assert layout.read_token() == token
     assert layout.token.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+def test_the_folder_of_a_ledger_is_told_and_that_of_none_is_not(layout: Layout) -> None:
+    assert noted_folder(layout) is None
+    ledger = Ledger(layout.ledger)
+    assert noted_folder(layout) is None
+    ledger.set_meta("folder", str(layout.root))
+    assert noted_folder(layout) == layout.root
+    ledger.set_meta("folder", str(layout.root / "unmounted"))
+    assert noted_folder(layout) is None
+    ledger.close()
+    layout.ledger.write_bytes(b"no database at all" * 100)
+    assert noted_folder(layout) is None

@@ -18,6 +18,7 @@ __all__ = [
     "Fingerprint",
     "content_hash",
     "document_id",
+    "embedded_text",
     "path_from_wire",
     "path_to_text",
     "path_to_wire",
@@ -48,9 +49,15 @@ def content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def text_hash(text: str) -> str:
-    """First 128 bits of the SHA-256 of a chunk's text, in hexadecimal: the key of the embedding cache."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def embedded_text(text: str, context: str) -> str:
+    """What the model reads of a chunk: its text, below the context if it has one."""
+    return f"{context}\n{text}" if context else text
+
+
+def text_hash(text: str, context: str = "") -> str:
+    """First 128 bits of the SHA-256 of what the model reads of a chunk, in hexadecimal: the key of the embedding
+    cache."""
+    return hashlib.sha256(embedded_text(text, context).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def document_id(path: bytes) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.document import embedded_text
 from headwater.errors import IndexMismatch, IndexUnavailable
 from headwater.settings import Settings
 
@@ -90,6 +91,13 @@ class Chunk:
     end_line: int | None = None
     page: int | None = None
     headings: tuple[str, ...] = ()
+    #: what is put above the text for the model and for the search by words; ``text_hash`` is of both
+    context: str = ""
+
+    @property
+    def embedded(self) -> str:
+        """What the model reads."""
+        return embedded_text(self.text, self.context)
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,6 +275,7 @@ def _chunk_points(document: DocumentWrite) -> Iterator[Point]:
             "page": chunk.page,
             "modified_at": document.modified_at,
             "kind": document.kind,
+            **({"context": chunk.context} if chunk.context else {}),
             **shared,
         }
         yield Point(point_id(document.document_id, chunk.number), payload, dense, sparse)

@@ -180,8 +180,10 @@ class _Comparison:
     def _heals(self, point: Point, expected: Mapping[str, Any]) -> bool:
         """Whether writing the document anew replaces the point, and its vector may be used again till then."""
         payload, seq = point.payload, seen_point(point).seq
-        text = payload.get("text")
-        own_hash = "chunk" not in expected or (isinstance(text, str) and payload.get("text_hash") == text_hash(text))
+        text, context = payload.get("text"), payload.get("context", "")
+        own_hash = "chunk" not in expected or (
+            isinstance(text, str) and isinstance(context, str) and payload.get("text_hash") == text_hash(text, context)
+        )
         return seq is not None and (not self.seq_known or seq <= expected["seq"]) and own_hash
 
     def _fault(self, kind: Kind, detail: str, point: Point, *, discard: bool) -> None:

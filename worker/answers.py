@@ -79,7 +79,7 @@ def _chunk(raw: Mapping[str, Any], number: int) -> Chunk:
     optional = (found.start_line, found.end_line, found.page)
     if not all(type(value) is int for value in whole + tuple(v for v in optional if v is not None)):
         raise TypeError("a place in the text that is no whole number")
-    if found.number != number or text_hash(_text(found.text)) != found.text_hash:
+    if found.number != number or text_hash(_text(found.text), _text(found.context)) != found.text_hash:
         raise ValueError("a chunk that is not what it says")
     return found
 

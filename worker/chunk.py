@@ -35,6 +35,8 @@ _EARLY_SHARE = 0.2
 _EARLY_ODDS = 3
 #: share of the limit above which a chunk is counted again by itself: a cut may change the tokens beside it
 _RECOUNT_SHARE = 0.7
+#: share of the limit that is left to the headings above a chunk, where the model is to read them
+_CONTEXT_SHARE = 0.2
 
 _LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 _LIST_ITEMS = re.compile(r"\n(?=[ \t]*(?:[-*+]|\d{1,3}[.)])[ \t])")
@@ -80,13 +82,44 @@ def chunk(
     body_start: int = 0,
     pages: Sequence[int] = (),
     own_lines: bool = True,
+    heading_context: bool = False,
 ) -> list[Chunk]:
     """Chunks in order, numbered from 0, none with more than ``max_tokens`` tokens, which together hold every
-    character of the body but blank space. ``pages`` are the characters at which pages begin."""
-    cutter = _Cutter(text, kind, counter, max_tokens, body_start, pages)
+    character of the body but blank space. ``pages`` are the characters at which pages begin. ``heading_context``: each
+    chunk carries the headings above it as its context, which counts as a part of it."""
+    most = max_tokens - int(max_tokens * _CONTEXT_SHARE) if heading_context else max_tokens
+    cutter = _Cutter(text, kind, counter, most, body_start, pages)
     spans = cutter.fitting(cutter.packed())
     lines = _line_starts(text) if own_lines else None
-    return [_to_chunk(text, span, number, lines, pages) for number, span in enumerate(spans)]
+    chunks = [_to_chunk(text, span, number, lines, pages) for number, span in enumerate(spans)]
+    return _with_headings(chunks, counter, max_tokens) if heading_context else chunks
+
+
+def _with_headings(chunks: Sequence[Chunk], counter: TokenCounter, max_tokens: int) -> list[Chunk]:
+    """The headings that a chunk does not itself show, the innermost last; the outer ones go if all are too long."""
+    room = int(max_tokens * _CONTEXT_SHARE)
+    paths = list(dict.fromkeys(_hidden_headings(chunk) for chunk in chunks))
+    contexts = dict(zip(paths, (_context(path, counter, room) for path in paths), strict=True))
+    found = [_in_context(chunk, contexts[_hidden_headings(chunk)]) for chunk in chunks]
+    counts = counter.counts([chunk.embedded for chunk in found])
+    return [whole if count <= max_tokens else plain for whole, plain, count in zip(found, chunks, counts, strict=True)]
+
+
+def _hidden_headings(chunk: Chunk) -> tuple[str, ...]:
+    first = chunk.text.split("\n", 1)[0]
+    return tuple(heading for heading in chunk.headings if heading not in first)
+
+
+def _context(headings: Sequence[str], counter: TokenCounter, most: int) -> str:
+    for first in range(len(headings)):
+        context = " > ".join(headings[first:])
+        if counter.counts([context])[0] <= most:
+            return context
+    return ""
+
+
+def _in_context(chunk: Chunk, context: str) -> Chunk:
+    return replace(chunk, context=context, text_hash=text_hash(chunk.text, context))
 
 
 class _Cutter:

@@ -248,7 +248,7 @@ class Pipeline:
 
     def _suspected(self, read: _Read, stalled: ModelStalled) -> Outcome:
         """A stalled model costs a document a try if its text was in the model; its last, if no other text was."""
-        if not any(chunk.text in stalled.texts for chunk in read.extraction.chunks):
+        if not any(chunk.embedded in stalled.texts for chunk in read.extraction.chunks):
             return _service_failure(read.item, stalled)
         outcome = self._failed(read.item, f"the text could not be embedded: {stalled}")
         return replace(outcome, shared=len(stalled.texts) > 1)
@@ -259,7 +259,7 @@ class Pipeline:
         fresh = 0
         for first in range(0, len(missing), _SLICE):
             part = missing[first : first + _SLICE]
-            rows, embedded = self._embed([chunk.text for chunk in part], "alone" if _is_last(group[0]) else lane)
+            rows, embedded = self._embed([chunk.embedded for chunk in part], "alone" if _is_last(group[0]) else lane)
             if len(rows) != len(part):
                 raise ModelError(f"the model gave {len(rows)} vectors for {len(part)} texts")
             vectors.update(zip((chunk.text_hash for chunk in part), rows, strict=True))
@@ -284,7 +284,7 @@ class Pipeline:
             size=len(read.source.data),
             chunks=chunks,
             dense=np.stack(dense) if dense else np.zeros((0, self._dimension()), np.float32),
-            sparse=[self._encode_sparse(chunk.text, read.extraction.language) for chunk in chunks],
+            sparse=[self._encode_sparse(chunk.embedded, read.extraction.language) for chunk in chunks],
             title=read.extraction.title,
             language=read.extraction.language,
             metadata=read.extraction.metadata,

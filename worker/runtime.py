@@ -178,6 +178,7 @@ class Runtime:
             embedder.tokenizer_json,
             homes=self._sandbox_homes(),
             max_tokens=min(settings.chunk_tokens, embedder.window),
+            heading_context=settings.heading_context,
             timeout_s=settings.extract_timeout_s,
             memory_bytes=settings.sandbox_memory_bytes,
             size=settings.sandboxes,

@@ -64,6 +64,7 @@ class _Server:
     def __init__(self, tokenizer: ModelTokenizer, setup: dict[str, Any]) -> None:
         self._tokenizer = tokenizer
         self._max_tokens = int(setup["max_tokens"])
+        self._heading_context = bool(setup["heading_context"])
         self._timeout_s = float(setup["timeout_s"])
 
     def answer(self, request: dict[str, Any], data: bytes) -> dict[str, Any]:
@@ -97,6 +98,7 @@ class _Server:
             body_start=found.body_start,
             pages=found.pages,
             own_lines=found.own_lines,
+            heading_context=self._heading_context,
         )
         partial = found.partial
         if len(chunks) > _MOST_CHUNKS:

@@ -58,6 +58,7 @@ class _Setup:
     max_tokens: int
     timeout_s: float
     memory_bytes: int
+    heading_context: bool
 
 
 class _Child:
@@ -98,6 +99,7 @@ class _Child:
     def _greet(self, setup: _Setup) -> None:
         header = {
             "max_tokens": setup.max_tokens,
+            "heading_context": setup.heading_context,
             "timeout_s": setup.timeout_s,
             "memory_bytes": setup.memory_bytes,
         }
@@ -214,9 +216,10 @@ class SandboxPool:
         memory_bytes: int,
         size: int = 0,
         language: Language | None = None,
+        heading_context: bool = False,
     ) -> None:
         """``language``: who tells the language of each document, if anybody is to."""
-        self._setup = _Setup(tokenizer_json, max_tokens, timeout_s, memory_bytes)
+        self._setup = _Setup(tokenizer_json, max_tokens, timeout_s, memory_bytes, heading_context)
         self._homes = homes
         self._language = language
         self._free: queue.LifoQueue[_Slot] = queue.LifoQueue()

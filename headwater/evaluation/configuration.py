@@ -18,9 +18,11 @@ __all__ = ["COMPARED_SETTINGS", "SEARCH_SETTINGS", "Configuration", "configurati
 SEARCH_SETTINGS = ("fusion", "rank_constant", "dense_weight", "sparse_weight")
 #: settings that may be given several times; each combination has an index of its own, but for those of the search. One
 #: more name here and one more option of the command are all that another setting needs.
-COMPARED_SETTINGS = ("model", "truncate_dim", "precision", "chunk_tokens", *SEARCH_SETTINGS)
+COMPARED_SETTINGS = (
+    "model", "truncate_dim", "precision", "chunk_tokens", "heading_context", "quantization", *SEARCH_SETTINGS
+)  # fmt: skip
 #: those of them that the chunks depend on and the vector of a given text does not
-_CHUNK_SETTINGS = ("chunk_tokens", *SEARCH_SETTINGS)
+_CHUNK_SETTINGS = ("chunk_tokens", "heading_context", "quantization", *SEARCH_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ def evaluate(
     chunk_tokens: Annotated[
         list[int] | None, typer.Option(help="Upper bound of a chunk in tokens; may be repeated.")
     ] = None,
+    heading_context: Annotated[
+        Many, typer.Option(help="on or off: the model reads the headings above a chunk too; may be repeated.")
+    ] = None,
+    quantization: Annotated[Many, typer.Option(help="none, int8 or binary; may be repeated.")] = None,
     fusion: Annotated[Many, typer.Option(help="rrf or dbsf; may be repeated.")] = None,
     rank_constant: Annotated[
         list[int] | None, typer.Option(help="Constant of the reciprocal rank; may be repeated.")
@@ -73,6 +77,8 @@ def evaluate(
         "truncate_dim": truncate_dim,
         "precision": precision,
         "chunk_tokens": chunk_tokens,
+        "heading_context": heading_context,
+        "quantization": quantization,
         "fusion": fusion,
         "rank_constant": rank_constant,
         "dense_weight": dense_weight,

@@ -98,6 +98,7 @@ def _look_inside(place: Place, ahead: Prospect, tally: Tally, console: Console) 
             embedder.tokenizer_json,
             homes=Path(homes) / "sandbox",
             max_tokens=min(settings.chunk_tokens, embedder.window),
+            heading_context=settings.heading_context,
             timeout_s=settings.extract_timeout_s,
             memory_bytes=settings.sandbox_memory_bytes,
             size=settings.sandboxes,
@@ -161,8 +162,8 @@ class _Sorter:
         return "touched" if kind == "changed" and digest == self.ahead.content.get(path) else kind
 
     def _texts(self, preview: Preview) -> list[Text]:
-        counts = self.count_tokens([chunk.text for chunk in preview.chunks])
-        return [Text(chunk.text_hash, chunk.text, n) for chunk, n in zip(preview.chunks, counts, strict=True)]
+        counts = self.count_tokens([chunk.embedded for chunk in preview.chunks])
+        return [Text(chunk.text_hash, chunk.embedded, n) for chunk, n in zip(preview.chunks, counts, strict=True)]
 
 
 def _with_progress(found: Iterator[Preview], total: int, console: Console) -> Iterator[Preview]:

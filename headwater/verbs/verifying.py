@@ -105,6 +105,7 @@ class Verifying:
             embedder.tokenizer_json,
             homes=directory / "sandbox",
             max_tokens=min(settings.chunk_tokens, embedder.window),
+            heading_context=settings.heading_context,
             timeout_s=settings.extract_timeout_s,
             memory_bytes=settings.sandbox_memory_bytes,
             size=settings.sandboxes,
@@ -225,8 +226,9 @@ def _check_pipeline(held: str | None, settings: Settings) -> None:
     """Raises IndexMismatch if the documents were cut with other settings than those in force."""
     if held is not None and held != settings.pipeline_fingerprint():
         raise IndexMismatch(
-            "the index was made with another model, chunk_tokens, truncate_dim, document_prompt or max_file_bytes than "
-            "the settings in force: give those that it was made with, or run 'headwater up' to bring it in step"
+            "the index was made with another model, chunk_tokens, heading_context, truncate_dim, document_prompt or "
+            "max_file_bytes than the settings in force: give those that it was made with, or run 'headwater up' to "
+            "bring it in step"
         )
 
 

@@ -286,3 +286,33 @@ def test_a_section_that_moves_keeps_its_chunks(tokenizer: ModelTokenizer) -> Non
     turned = "".join(reversed(sections))
     cut, cut_turned = (sorted(c.text for c in chunk(t, "markdown", tokenizer, 200)) for t in (text, turned))
     assert cut == cut_turned
+
+
+# -- headings that the model reads -----------------------------------------------------------------------------
+
+
+def test_a_chunk_carries_the_headings_above_it_that_it_does_not_show(tokenizer: ModelTokenizer) -> None:
+    text = "# Guide\n\n## Keys\n\n" + "Rotate them often, and keep the old ones. " * 9 + "\n"
+    chunks = chunk(text, "markdown", tokenizer, 60, heading_context=True)
+    assert len(chunks) > 1
+    last = chunks[-1]
+    assert last.context == "Guide > Keys"
+    assert last.text_hash == text_hash(last.text, last.context) != text_hash(last.text)
+    first = next(c for c in chunks if c.text.startswith("## Keys"))
+    assert first.context == "Guide"
+
+
+def test_headings_that_are_too_long_leave_the_outer_ones_out(tokenizer: ModelTokenizer) -> None:
+    text = f"# {'A very long title indeed ' * 20}\n\n## Keys\n\n" + "Rotate them often. " * 30 + "\n"
+    contexts = {c.context for c in chunk(text, "markdown", tokenizer, 60, heading_context=True)}
+    assert "Keys" in contexts and not any("very long" in context for context in contexts)
+
+
+@given(TEXTS, st.sampled_from(KINDS), st.integers(16, 60))
+def test_text_and_headings_together_fit_the_model(
+    tokenizer: ModelTokenizer, text: str, kind: str, max_tokens: int
+) -> None:
+    chunks = chunk(text, kind, tokenizer, max_tokens, heading_context=True)
+    assert all(c.text_hash == text_hash(c.text, c.context) for c in chunks)
+    assert "".join(body(c.text) for c in chunks) == body(text)
+    assert max(tokenizer.counts([c.embedded for c in chunks]), default=0) <= max_tokens

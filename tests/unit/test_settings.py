@@ -213,7 +213,13 @@ def test_settings_are_frozen() -> None:
 
 def test_what_chunks_depend_on_changes_the_fingerprint_and_nothing_else_does() -> None:
     first = Settings.load().pipeline_fingerprint()
-    for flags in ({"chunk_tokens": 100}, {"model": "other"}, {"document_prompt": "x"}, {"max_file_bytes": 5}):
+    for flags in (
+        {"chunk_tokens": 100},
+        {"model": "other"},
+        {"document_prompt": "x"},
+        {"max_file_bytes": 5},
+        {"heading_context": True},
+    ):
         assert Settings.load(**flags).pipeline_fingerprint() != first
     for flags in ({"port": 100}, {"attempts": 9}, {"concurrency": 2}, {"qdrant_url": "http://x"}):
         assert Settings.load(**flags).pipeline_fingerprint() == first

@@ -1,6 +1,6 @@
 """A flame graph of an ingest from py-spy's samples: ``python -m bench.flame SAMPLES.txt docs/ingest.svg``.
 
-    headwater up FOLDER &          then, with the pid of 'headwater work':
+    headwater up FOLDER &          then, when it embeds, with the pid of 'headwater work':
     py-spy record --native --format raw --rate 200 --pid PID --output SAMPLES.txt
 
 A thread that waits is no work, so samples whose innermost frame is a wait are left out. Width is share of the samples
@@ -25,9 +25,10 @@ _WAITS = re.compile(
     r"wait|poll|select|accept|recv|read \(|sleep|futex|acquire|__lll_lock|sem_|nanosleep|clock_nanosleep|pthread_cond|"
     r"take \(|get \(queue|_worker \(concurrent"
 )
-#: frames of the interpreter's start and of threads, which all stacks share
+#: frames that tell nothing: those without a name, of the interpreter's start and of threads, which all stacks share
 _FRAME = re.compile(
-    r"_bootstrap|^run \(threading|^<module>|_run_code|_run_module|^main \(|^app \(|__call__ \(typer|click"
+    r"^0x|libc\.so|libpython|_bootstrap|\(threading|^<module>|_run_code|_run_module|^main \(|^app \(|typer|click|"
+    r"_call_impl|_wrapped_call|wrapper \(|_call_with_frames"
 )
 #: shares below which a frame is not drawn, or not named
 _LEAST, _LEAST_NAMED = 0.002, 0.02
@@ -54,7 +55,7 @@ def read(samples: Path) -> Frame:
     for line in samples.read_text("utf-8").splitlines():
         stack, _, count = line.rpartition(" ")
         names = [name for name in stack.split(";") if not _FRAME.search(name)]
-        if names and not _WAITS.search(names[-1]):
+        if names and not any(_WAITS.search(name) for name in names[-2:]):
             root.add([_short(name) for name in names], int(count))
     return root
 

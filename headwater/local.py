@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -20,12 +21,15 @@ from headwater.duplicates import near_duplicates
 from headwater.errors import QueryError, ServiceUnavailable
 from headwater.filters import from_mapping, from_text, glob_condition
 from headwater.hit import DuplicatePair, Freshness, Hit, Hits
-from headwater.index import Condition, Fusion, ScoredChunk, SearchQuery, Sparse, VectorIndex
+from headwater.index import Condition, Fusion, Manifest, ScoredChunk, SearchQuery, Sparse, VectorIndex
 from headwater.question import IN_STEP, Question, check_limit, check_text
 from headwater.rerank import Reranker
 from headwater.settings import Settings
 from headwater.sources import Sources
 from headwater.tokens import counter
+
+if TYPE_CHECKING:
+    from headwater.embedder import Embedder
 
 __all__ = ["LocalEngine", "Surroundings", "query_embedding"]
 
@@ -59,8 +63,8 @@ class Surroundings:
     progress: Progress | None = None
     reranker: Reranker | None = None
     fusion: Fusion = _EVEN
-    #: of the embedding model, in the JSON of the tokenizers library
-    tokenizer_json: str | None = None
+    #: gives that of the embedding model, in the JSON of the tokenizers library
+    tokenizer: Callable[[], str] | None = None
     #: larger files are no documents
     max_file_bytes: int = 64 * 1024 * 1024
 
@@ -83,23 +87,25 @@ class LocalEngine:
         self._sources = None if folder is None else Sources(folder, most_bytes=self._around.max_file_bytes)
 
     @classmethod
-    def open(cls, index: VectorIndex, settings: Settings, progress: Progress | None = None) -> Self:
-        """With a model of its own. Raises IndexUnavailable, IndexMismatch or ModelError."""
-        from headwater.embedder import load_embedder
+    def open(
+        cls, index: VectorIndex, settings: Settings, progress: Progress | None = None, *, at_once: bool = False
+    ) -> Self:
+        """With a model of its own, loaded ``at_once`` or with the first question that needs it: one that only looks for
+        words does not. Raises IndexUnavailable; and, when the model is loaded, IndexMismatch or ModelError."""
         from headwater.lexical import Bm25Encoder
 
-        manifest = index.open_existing()
-        embedder = load_embedder(settings)
-        manifest.check(embedder.name, embedder.dimension, "here")
+        model = _OwnModel(settings, index.open_existing())
+        if at_once:
+            model.embedder()
         around = Surroundings(
             settings.folder,
             progress,
             Reranker.of(settings),
             fusion_of(settings),
-            embedder.tokenizer_json,
+            lambda: model.embedder().tokenizer_json,
             settings.max_file_bytes,
         )
-        return cls(index, query_embedding(embedder), Bm25Encoder().query, around)
+        return cls(index, lambda text: query_embedding(model.embedder())(text), Bm25Encoder().query, around)
 
     # -- search ----------------------------------------------------------------------------------------------
 
@@ -224,9 +230,9 @@ class LocalEngine:
         )
 
     def _own_tokenizer(self) -> str:
-        if self._around.tokenizer_json is None:
+        if self._around.tokenizer is None:
             raise QueryError("the tokens cannot be counted here: name a tokenizer")
-        return self._around.tokenizer_json
+        return self._around.tokenizer()
 
     def _chunks(self, path: str, first: int, last: int) -> list[Hit]:
         for name in (path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)):
@@ -287,6 +293,27 @@ class LocalEngine:
 
     def close(self) -> None:
         self._index.close()
+
+
+class _OwnModel:
+    """The model that the settings name, loaded once, when it is first needed."""
+
+    def __init__(self, settings: Settings, manifest: Manifest) -> None:
+        self._settings = settings
+        self._manifest = manifest
+        self._lock = threading.Lock()
+        self._embedder: Embedder | None = None
+
+    def embedder(self) -> Embedder:
+        """Raises ModelError, and IndexMismatch if the index holds another model's vectors."""
+        from headwater.embedder import load_embedder
+
+        with self._lock:
+            if self._embedder is None:
+                embedder = load_embedder(self._settings)
+                self._manifest.check(embedder.name, embedder.dimension, "here")
+                self._embedder = embedder
+            return self._embedder
 
 
 def fusion_of(settings: Settings) -> Fusion:

@@ -64,7 +64,8 @@ class Index:
         """Open the index that the settings name (``folder=``, ``state_dir=``, ``model=`` ... go before all others).
 
         Raises SettingsError if none is named or known, IndexUnavailable if there is none yet or it is held by
-        another process, IndexMismatch if it was made with another model.
+        another process. The model is loaded with the first question that needs it, which raises ModelError, or
+        IndexMismatch if the index was made with another one.
         """
         settings = settings or Settings.load(**flags)
         return cls(_open_engine(settings), settings)

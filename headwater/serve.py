@@ -30,7 +30,7 @@ def serve_index(
     server = ApiServer(settings)
     index = open_index(settings, layout)
     seen = settings.model_copy(update={"folder": settings.folder or noted_folder(layout)})
-    engine = LocalEngine.open(index, seen, progress)
+    engine = LocalEngine.open(index, seen, progress, at_once=True)
     ready: Future[LocalEngine] = Future()
     ready.set_result(engine)
     token = layout.read_token()

@@ -98,7 +98,7 @@ class Runtime:
             self._progress,
             Reranker.of(settings),
             fusion_of(settings),
-            embedder.tokenizer_json,
+            lambda: embedder.tokenizer_json,
             settings.max_file_bytes,
         )
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query, around))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -40,6 +41,7 @@ def run_worker(
     register(app, runtime.parts, runtime.census)
     try:
         runtime.start(serve=serve)
+        gc.freeze()  # what the libraries made stays: a collection that looks through all of it stops every thread
         worker = app.Worker(
             hostname=f"headwater-{os.getpid()}@{socket.gethostname()}",
             pool_cls="threads",

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,18 +20,25 @@ QUESTION = "what drains the cellar"
 
 
 @pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Headwater]:
+    """A folder that is followed."""
+    directory = tmp_path_factory.mktemp("ask")
+    made = Headwater(directory / "folder", directory / "state")
+    made.environment["HEADWATER_MODEL"] = str(make_tiny_model(directory / "model"))
+    made.folder.mkdir()
+    for name, text in NOTES.items():
+        (made.folder / name).write_text(text)
+    made.up()
+    yield made
+    made.kill()
 
 
 @pytest.fixture
-def run(headwater: Headwater, tiny_model: Path) -> Headwater:
-    """A folder that is indexed, and nothing runs any more."""
-    headwater.environment["HEADWATER_MODEL"] = str(tiny_model)
-    for name, text in NOTES.items():
-        (headwater.folder / name).write_text(text)
-    headwater.once()
-    return headwater
+def run(service: Headwater) -> Iterator[Headwater]:
+    """The service as every test finds it."""
+    usual = dict(service.environment)
+    yield service
+    service.environment = usual
 
 
 @pytest.fixture
@@ -64,22 +70,6 @@ def endpoint() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def context(run: Headwater, *arguments: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run.run("context", QUESTION, "--json", *arguments).stdout)
     return found
-
-
-def test_passages_and_their_citations_are_the_same_with_a_service_and_without(run: Headwater) -> None:
-    # Given an index that is named by its state directory alone, while nothing runs
-    alone = context(run)
-    assert {p["citation"]["path"] for p in alone["passages"]} == set(NOTES)
-    assert {p["citation"]["verified"] for p in alone["passages"]} == {True}
-    assert alone["text"] in run.run("context", QUESTION).stdout
-    assert run.run("context", QUESTION, "--prompt").stdout.strip().endswith(f"Question: {QUESTION}")
-    assert context(run, "--max-tokens", "20")["tokens"] <= 20
-    # When the service runs, and a file changes that it cannot have indexed yet
-    run.up()
-    assert context(run) == alone
-    assert run.stop() in (0, 130)
-    (run.folder / "roof.txt").write_text("Thatch.\n")
-    assert {p["citation"]["path"]: p["citation"]["verified"] for p in context(run)["passages"]}["roof.txt"] is False
 
 
 def test_an_answer_is_printed_with_the_places_that_it_cites(
@@ -128,3 +118,19 @@ def test_what_goes_wrong_is_one_sentence_on_a_line_of_its_own(
         assert line.startswith("headwater: ")
         assert sentence in line
         assert not done.stdout or done.stdout.endswith("\n")
+
+
+def test_passages_and_their_citations_are_the_same_with_a_service_and_without(run: Headwater) -> None:
+    # Given the passages that a service gives
+    served = context(run)
+    assert {p["citation"]["path"] for p in served["passages"]} == set(NOTES)
+    assert {p["citation"]["verified"] for p in served["passages"]} == {True}
+    assert served["text"] in run.run("context", QUESTION).stdout
+    assert run.run("context", QUESTION, "--prompt").stdout.strip().endswith(f"Question: {QUESTION}")
+    assert context(run, "--max-tokens", "20")["tokens"] <= 20
+    # When nothing runs any more, then the index itself gives the same, named by its state directory alone
+    assert run.stop() in (0, 130)
+    assert context(run) == served
+    # And what has changed since is told
+    (run.folder / "roof.txt").write_text("Thatch.\n")
+    assert {p["citation"]["path"]: p["citation"]["verified"] for p in context(run)["passages"]}["roof.txt"] is False

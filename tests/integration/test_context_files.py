@@ -110,7 +110,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
         pipeline_fingerprint="p",
         max_file_bytes=1 << 20,
     )
-    around = Surroundings(folder, tokenizer_json=embedder.tokenizer_json, max_file_bytes=1 << 20)
+    around = Surroundings(folder, tokenizer=lambda: embedder.tokenizer_json, max_file_bytes=1 << 20)
     engine = LocalEngine(index, query_embedding(embedder), Bm25Encoder().query, around)
     harbour = Harbour(folder, pipeline, engine, Index(engine))
     harbour.apply(*FILES)

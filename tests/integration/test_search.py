@@ -96,7 +96,7 @@ def library(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Ite
         index,
         query_embedding(embedder),
         Bm25Encoder().query,
-        Surroundings(folder, SERVICE, tokenizer_json=embedder.tokenizer_json),
+        Surroundings(folder, SERVICE, tokenizer=lambda: embedder.tokenizer_json),
     )
     library = Library(folder, pipeline, engine, Index(engine))
     library.apply(*FILES)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import borders, edits, ingest, latency, memory, moves, restart, search, small, storm
+from bench import borders, citations, edits, ingest, latency, memory, moves, restart, retrieval, search, small, storm
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -27,6 +27,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=50_000, help="new files of the storm")
     parser.add_argument("--chunks", type=int, default=200_000, help="chunks in the index whose worker's memory is read")
     parser.add_argument("--large", type=Path, help="a folder of very many files, for the restart")
+    parser.add_argument("--questions", type=int, default=1000, help="questions whose citations are looked up")
+    parser.add_argument("--work", type=Path, help="where the indexes of 'retrieval' stay for the next time")
     given = parser.parse_args()
     if unknown := set(given.rows) - set(_ROWS):
         parser.error(f"there is no row {', '.join(sorted(unknown))}: rows are {', '.join(_ROWS)}")
@@ -50,6 +52,8 @@ _ROWS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "storm": lambda work, given: storm.run(work, given.files),
     "memory": lambda work, given: memory.run(work, given.chunks),
     "search": lambda work, given: search.run(work, given.points),
+    "retrieval": lambda work, given: retrieval.run(work, given.work),
+    "citations": lambda work, given: citations.run(work, given.questions),
 }
 
 if __name__ == "__main__":

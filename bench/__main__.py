@@ -11,7 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import borders, citations, edits, ingest, latency, memory, moves, restart, retrieval, search, small, storm
+from bench import (
+    borders,
+    citations,
+    edits,
+    ingest,
+    latency,
+    memory,
+    moves,
+    quantization,
+    restart,
+    retrieval,
+    search,
+    small,
+    storm,
+)
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -53,6 +67,7 @@ _ROWS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "memory": lambda work, given: memory.run(work, given.chunks),
     "search": lambda work, given: search.run(work, given.points),
     "retrieval": lambda work, given: retrieval.run(work, given.work),
+    "quantization": lambda work, given: quantization.run(work, given.work),
     "citations": lambda work, given: citations.run(work, given.questions),
 }
 

@@ -17,7 +17,7 @@ from shelf import DOCUMENTS, Shelf, example, made_shelf, served
 
 from headwater import AsyncIndex, Hit, Index, Settings
 from headwater.aio import _MOST_THREADS
-from headwater.errors import IndexUnavailable, QueryError, ServiceUnavailable
+from headwater.errors import IndexUnavailable, ModelError, QueryError, ServiceUnavailable
 from headwater.local import LocalEngine
 
 Opened = Callable[[], AbstractAsyncContextManager[AsyncIndex]]
@@ -324,3 +324,18 @@ def test_the_example_of_the_documentation_runs(
     monkeypatch.setenv("HEADWATER_STATE_DIR", str(shelf.settings.state_dir))
     exec(compile(example("integrations.md", "AsyncIndex"), "integrations.md", "exec"), {"__name__": "example"})
     assert "birds/heron.md:" in capsys.readouterr().out
+
+
+# -- the model -------------------------------------------------------------------------------------------------
+
+
+def test_a_search_by_words_needs_no_model_and_one_by_meaning_names_what_is_missing(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    own = shelf.copied(tmp_path)
+    with Index.open(own.settings.model_copy(update={"model": "/nowhere/no-model"})) as index:
+        assert index.search("helium", mode="sparse")[0].path in ("stars.txt", "copy/stars.txt")
+        for _ in range(2):
+            with pytest.raises(ModelError, match=r"no-model.* cannot be loaded"):
+                index.search("helium")
+        assert index.similar(path="stars.txt")[0].path == "copy/stars.txt"

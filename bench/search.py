@@ -45,7 +45,7 @@ def run(work: Path, sizes: list[int]) -> dict[str, Any]:
             rows["half fresh"] = _measure(index, corpus)
         else:
             _fill(index, corpus, range(documents))
-        compaction = _compaction(index, corpus)
+        compaction = _compaction(index, corpus, 0.005 if points <= _MOST_GROWN else 1.0)
         rows["compacted"] = _measure(index, corpus)
         engine_mb = memory_mb([pid for pid in [index.engine_pid] if pid])
         results[str(points)] = {"rows": rows, "compaction": compaction, "engine_mb": engine_mb}
@@ -54,9 +54,9 @@ def run(work: Path, sizes: list[int]) -> dict[str, Any]:
     return results
 
 
-def _compaction(index: ProcessIndex, corpus: Corpus) -> dict[str, float]:
-    """How long it takes, and searches meanwhile."""
-    prober = _Prober(index, corpus)
+def _compaction(index: ProcessIndex, corpus: Corpus, pause_s: float) -> dict[str, float]:
+    """How long it takes, and searches meanwhile, with a pause between two."""
+    prober = _Prober(index, corpus, pause_s)
     prober.start()
     began = time.perf_counter()
     index.compact()
@@ -160,16 +160,17 @@ def _write(index: ProcessIndex, stop: threading.Event) -> None:
 
 
 class _Prober(threading.Thread):
-    """Searches all the time and keeps how long each took."""
+    """Searches again and again and keeps how long each took."""
 
-    def __init__(self, index: ProcessIndex, corpus: Corpus) -> None:
+    def __init__(self, index: ProcessIndex, corpus: Corpus, pause_s: float) -> None:
         super().__init__(daemon=True)
+        self._pause_s = pause_s
         self._index, self._corpus = index, corpus
         self._ended = threading.Event()
         self.seconds: list[float] = []
 
     def run(self) -> None:
-        while not self._ended.wait(0.005):
+        while not self._ended.wait(self._pause_s):
             query = self._corpus.query("hybrid", None)
             began = time.perf_counter()
             self._index.search(query)

@@ -220,9 +220,14 @@ class _Composer:
             self._texts.add(key)
 
     def _piece(self, places: Sequence[Hit]) -> _Piece:
-        """In the document that is quoted beside it already, if there is one: of two copies of a file, one is quoted."""
-        held = {(piece.hit.path, piece.hit.seq, piece.hit.chunk + by) for piece in self._chosen for by in (-1, 1)}
-        hit = next((place for place in places if (place.path, place.seq, place.chunk) in held), places[0])
+        """In the document that is quoted beside it already, else in one that is quoted at all: of two copies of a file,
+        one is quoted."""
+        beside = {(piece.hit.path, piece.hit.seq, piece.hit.chunk + by) for piece in self._chosen for by in (-1, 1)}
+        quoted = {(piece.hit.path, piece.hit.seq) for piece in self._chosen}
+        hit = max(
+            places,  # the first of those that are equal
+            key=lambda at: ((at.path, at.seq, at.chunk) in beside, (at.path, at.seq) in quoted),
+        )
         others = dict.fromkeys(place.path for place in places if place.path != hit.path)
         return _Piece(replace(hit, score=max(place.score for place in places)), tuple(others))
 

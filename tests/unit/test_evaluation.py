@@ -36,6 +36,7 @@ def test_every_combination_is_made_and_modes_share_an_index() -> None:
     assert made[0].to_dict() == {
         "model": "m", "truncate_dim": None, "precision": "fp32", "chunk_tokens": 100, "mode": "dense",
         "fusion": "rrf", "rank_constant": 60, "dense_weight": 1.0, "sparse_weight": 1.0,
+        "heading_context": False, "quantization": "none",
     }  # fmt: skip
 
 

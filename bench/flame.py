@@ -1,7 +1,7 @@
 """A flame graph of an ingest from py-spy's samples: ``python -m bench.flame SAMPLES.txt docs/ingest.svg``.
 
     headwater up FOLDER &          then, when it embeds, with the pid of 'headwater work':
-    py-spy record --native --format raw --rate 200 --pid PID --output SAMPLES.txt
+    py-spy record --format raw --rate 20 --pid PID --output SAMPLES.txt
 
 A thread that waits is no work, so samples whose innermost frame is a wait are left out. Width is share of the samples
 that are left; a frame stands on the one that called it (Gregg 2016, "The Flame Graph").
@@ -23,7 +23,7 @@ from matplotlib import pyplot as plt
 #: innermost frames of a thread that waits for others
 _WAITS = re.compile(
     r"wait|poll|select|accept|recv|read \(|sleep|futex|acquire|__lll_lock|sem_|nanosleep|clock_nanosleep|pthread_cond|"
-    r"take \(|get \(queue|_worker \(concurrent"
+    r"take \(|get \(queue|_worker \(concurrent|exception \(concurrent|result \(concurrent"
 )
 #: frames that tell nothing: those without a name, of the interpreter's start and of threads, which all stacks share
 _FRAME = re.compile(
@@ -54,8 +54,9 @@ def read(samples: Path) -> Frame:
     root = Frame("all")
     for line in samples.read_text("utf-8").splitlines():
         stack, _, count = line.rpartition(" ")
-        names = [name for name in stack.split(";") if not _FRAME.search(name)]
-        if names and not any(_WAITS.search(name) for name in names[-2:]):
+        stack_names = stack.split(";")
+        names = [name for name in stack_names if not _FRAME.search(name)]
+        if names and not any(_WAITS.search(name) for name in stack_names[-3:]):
             root.add([_short(name) for name in names], int(count))
     return root
 

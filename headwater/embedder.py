@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import pkgutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ Vector = NDArray[np.float32]
 Kind = Literal["document", "query"]
 
 _DEFAULT_MODEL = "all-MiniLM-L6-v2"
+#: before the place of a function that makes an embedder
+_OWN = "python:"
 #: SHA-256 of model.safetensors as published for sentence-transformers/all-MiniLM-L6-v2
 _DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 #: texts in one pass of the model: on a CPU the activations of more do not stay in the caches (see docs/performance.md)
@@ -107,8 +110,23 @@ class Embedder(Protocol):
 
 
 def load_embedder(settings: Settings) -> Embedder:
-    """The embedder that the settings name. Raises ModelError with what to do."""
+    """The embedder that the settings name: a sentence-transformers model, or what a function of one's own makes
+    (``python:package.module:function``, called with the settings). Raises ModelError with what to do."""
+    if settings.model.startswith(_OWN):
+        return _own_embedder(settings)
     return SentenceTransformersEmbedder(settings)
+
+
+def _own_embedder(settings: Settings) -> Embedder:
+    place = settings.model.removeprefix(_OWN)
+    try:
+        made: Embedder = pkgutil.resolve_name(place)(settings)
+    except Exception as error:  # whatever a module or function of somebody's own raises
+        raise ModelError(
+            f"the embedder {place!r} cannot be made ({type(error).__name__}: {_first_line(error)}): "
+            "name a function as package.module:function that takes the settings"
+        ) from error
+    return made
 
 
 class SentenceTransformersEmbedder:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from driver import Headwater
+from word_embedder import word_environment
 
 
 @pytest.fixture
@@ -28,10 +29,12 @@ def make_headwater() -> Iterator[Callable[[Path, Path], Headwater]]:
 
 @pytest.fixture
 def headwater(tmp_path: Path, make_headwater: Callable[[Path, Path], Headwater]) -> Headwater:
-    """A new empty folder; the service does not run yet."""
+    """A new empty folder; the service does not run yet. Its embedder is one without a network, which starts at once."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    return make_headwater(folder, tmp_path / "state")
+    made = make_headwater(folder, tmp_path / "state")
+    made.environment.update(word_environment())
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from driver import Headwater
-from tiny_model import make_tiny_model
+from word_embedder import word_environment
 
 NOTES = {
     "pumps.md": "# Pumps\n\nThe blue pump drains the cellar.\n\n## Care\n\nOil the blue pump each spring.\n",
@@ -24,7 +24,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Headwater]:
     """A folder that is followed."""
     directory = tmp_path_factory.mktemp("ask")
     made = Headwater(directory / "folder", directory / "state")
-    made.environment["HEADWATER_MODEL"] = str(make_tiny_model(directory / "model"))
+    made.environment.update(word_environment())
     made.folder.mkdir()
     for name, text in NOTES.items():
         (made.folder / name).write_text(text)

@@ -28,6 +28,13 @@ QUERIES = {
 
 
 @pytest.fixture
+def headwater(headwater: Headwater) -> Headwater:
+    """With the default model."""
+    headwater.environment.clear()
+    return headwater
+
+
+@pytest.fixture
 def beir(tmp_path: Path) -> Path:
     root = tmp_path / "tiny"
     (root / "qrels").mkdir(parents=True)

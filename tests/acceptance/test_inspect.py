@@ -13,20 +13,13 @@ from typing import Any
 
 import pytest
 from driver import Headwater, pids_with, wait_until
-from tiny_model import make_tiny_model
 
 ATTEMPTS = 3
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
-def run(headwater: Headwater, tiny_model: Path) -> Headwater:
-    """An empty folder, and a model whose vectors mean nothing."""
-    headwater.environment["HEADWATER_MODEL"] = str(tiny_model)
+def run(headwater: Headwater) -> Headwater:
+    """An empty folder."""
     return headwater
 
 
@@ -176,7 +169,7 @@ def test_why_has_one_answer_for_every_kind_of_path(run: Headwater, tmp_path: Pat
     run.once()
     good = ask(run, "why", str(folder / "good.md"), status=0)
     assert (good["state"], good["title"], good["kind"], good["chunks"]) == ("indexed", "A title", "markdown", 1)
-    assert good["model"].startswith("model@") and len(good["content_hash"]) == 64 and good["seq"] > 0
+    assert good["model"].startswith("words@") and len(good["content_hash"]) == 64 and good["seq"] > 0
     assert ask(run, "why", "empty.txt", status=1)["answer"].endswith("an empty file")
     assert ask(run, "why", "link", status=1)["state"] == "refused"
     assert "symbolic link link" in ask(run, "why", "link/a.md", status=1)["answer"]
@@ -199,7 +192,7 @@ def test_why_asks_the_running_service_for_the_record(run: Headwater) -> None:
     run.up()
     good = ask(run, "why", "good.md", status=0)
     assert (good["title"], good["notes"]) == ("A title", [])
-    assert good["model"].startswith("model@")
+    assert good["model"].startswith("words@")
 
 
 def test_a_path_outside_of_the_folder_is_one_sentence(run: Headwater) -> None:

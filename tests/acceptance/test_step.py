@@ -13,19 +13,12 @@ from pathlib import Path
 
 import pytest
 from driver import Headwater, wait_until
-from tiny_model import make_tiny_model
 
 _MANY = 150
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
 @pytest.fixture
-def run(headwater: Headwater, tiny: Path) -> Headwater:
-    headwater.environment["HEADWATER_MODEL"] = str(tiny)
+def run(headwater: Headwater) -> Headwater:
     return headwater
 
 
@@ -221,7 +214,7 @@ def test_a_document_that_kills_the_worker_each_time_fails_alone(run: Headwater) 
     run.environment["HEADWATER_FAILPOINTS"] = "worker:extracted=kill~poison"
     # When the folder is followed
     run.up(in_step=False)
-    wait_until(lambda: run.peek()["documents"]["indexed"] == 12, "all good documents are indexed", 100)
+    wait_until(lambda: run.peek()["documents"]["indexed"] == 12, "all good documents are indexed")
     wait_until(lambda: run.peek()["in_step"], "in step")
     # Then it alone has failed, with its reason, and the service goes on
     status = run.status()
@@ -256,11 +249,11 @@ def test_a_shard_with_damaged_files_is_made_anew_by_itself(run: Headwater, name:
     _flip(_shard_file(run, name))
     # When the service starts on it, and is asked
     run.up(in_step=False)
-    wait_until(run.ready, "a worker that has loaded the index", 90)
-    wait_until(lambda: run.peek()["in_step"] and run.peek()["checked"], "in step again", 90)
+    wait_until(run.ready, "a worker that has loaded the index")
+    wait_until(lambda: run.peek()["in_step"] and run.peek()["checked"], "in step again")
     for n in range(5):
         assert run.search(f"w{n}w", "--mode", "sparse")[0]["path"] == f"{n:03}.md"
-    wait_until(lambda: run.peek()["in_step"] and run.peek()["checked"], "in step after the questions", 90)
+    wait_until(lambda: run.peek()["in_step"] and run.peek()["checked"], "in step after the questions")
     # Then the index is whole
     assert run.stop() == 0
     assert {(p["id"], p["payload"].get("text"), p["payload"]["content_hash"]) for p in run.points()} == expected

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from bench.pack import retrieval_set
 
 _ROOT = Path(__file__).resolve().parents[1]
 _TOKENS = 1000
@@ -20,10 +21,7 @@ def run(work: Path, questions: int) -> dict[str, Any]:
     """Contexts of 1,000 tokens from SQuAD's articles: how many citations are not as their files are."""
     from headwater.query import Index
 
-    data = os.environ.get("HEADWATER_DATA")
-    if not data:
-        raise SystemExit("HEADWATER_DATA does not name the data pack")
-    place = Path(data) / "retrieval" / "squad-articles"
+    place = retrieval_set("squad-articles")
     folder, state = place / "files", work / "state"
     command = [sys.executable, "-m", "headwater", "up", str(folder), "--once", "--json", "--state-dir", str(state)]
     subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -10,6 +9,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
+from bench.pack import retrieval_set
 from headwater.evaluation.configuration import Configuration
 from headwater.evaluation.corpus import write_corpus
 from headwater.evaluation.datasets import QuestionSet, load_set
@@ -35,10 +35,7 @@ class _Silent:
 
 def run(work: Path, kept: Path | None) -> dict[str, Any]:
     """nDCG@10 of SciFact, dense, and the time of a search, with each kind of copy."""
-    data = os.environ.get("HEADWATER_DATA")
-    if not data:
-        raise SystemExit("HEADWATER_DATA does not name the data pack")
-    judged = load_set(Path(data) / "retrieval" / "scifact")
+    judged = load_set(retrieval_set("scifact"))
     assert isinstance(judged, QuestionSet) and judged.corpus is not None
     place = kept or work
     built = build_index(Configuration(), write_corpus(judged.corpus, place / "corpora"), place, _Silent())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.pack import retrieval_set
+
 _ROOT = Path(__file__).resolve().parents[1]
 _SETS = ("scifact", "cranfield")
 _MODES = ("dense", "sparse", "hybrid")
@@ -19,12 +20,9 @@ _MODES = ("dense", "sparse", "hybrid")
 
 def run(work: Path, kept: Path | None) -> dict[str, Any]:
     """nDCG@10 of each set, by the service in each mode and by encode-and-compare. ``kept``: where indexes stay."""
-    data = os.environ.get("HEADWATER_DATA")
-    if not data:
-        raise SystemExit("HEADWATER_DATA does not name the data pack")
     results = {}
     for name in _SETS:
-        place = Path(data) / "retrieval" / name
+        place = retrieval_set(name)
         results[name] = {"whole documents": _whole(place), **_evaluated(place, kept or work)}
     _show(results)
     return results

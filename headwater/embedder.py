@@ -109,6 +109,9 @@ class Embedder(Protocol):
         ...
 
 
+_MEMBERS = tuple(name for name in vars(Embedder) if not name.startswith("_"))
+
+
 def load_embedder(settings: Settings) -> Embedder:
     """The embedder that the settings name: a sentence-transformers model, or what a function of one's own makes
     (``python:package.module:function``, called with the settings). Raises ModelError with what to do."""
@@ -126,6 +129,11 @@ def _own_embedder(settings: Settings) -> Embedder:
             f"the embedder {place!r} cannot be made ({type(error).__name__}: {_first_line(error)}): "
             "name a function as package.module:function that takes the settings"
         ) from error
+    if lacking := sorted(name for name in _MEMBERS if not hasattr(made, name)):
+        raise ModelError(
+            f"what {place!r} makes is no embedder, it has no {', '.join(lacking)}: "
+            "give it all members of headwater.embedder.Embedder"
+        )
     return made
 
 

@@ -68,6 +68,17 @@ class Surroundings:
     #: larger files are no documents
     max_file_bytes: int = 64 * 1024 * 1024
 
+    @classmethod
+    def of(cls, settings: Settings, progress: Progress | None, tokenizer: Callable[[], str]) -> Self:
+        return cls(
+            settings.folder,
+            progress,
+            Reranker.of(settings),
+            Fusion(settings.fusion, settings.rank_constant, settings.dense_weight, settings.sparse_weight),
+            tokenizer,
+            settings.max_file_bytes,
+        )
+
 
 class LocalEngine:
     """Answers from an index that this process holds. ``embed`` gives the vector of one query, shape [dimension]."""
@@ -97,14 +108,7 @@ class LocalEngine:
         model = _OwnModel(settings, index.open_existing())
         if at_once:
             model.embedder()
-        around = Surroundings(
-            settings.folder,
-            progress,
-            Reranker.of(settings),
-            fusion_of(settings),
-            lambda: model.embedder().tokenizer_json,
-            settings.max_file_bytes,
-        )
+        around = Surroundings.of(settings, progress, lambda: model.embedder().tokenizer_json)
         return cls(index, lambda text: query_embedding(model.embedder())(text), Bm25Encoder().query, around)
 
     # -- search ----------------------------------------------------------------------------------------------
@@ -314,10 +318,6 @@ class _OwnModel:
                 self._manifest.check(embedder.name, embedder.dimension, "here")
                 self._embedder = embedder
             return self._embedder
-
-
-def fusion_of(settings: Settings) -> Fusion:
-    return Fusion(settings.fusion, settings.rank_constant, settings.dense_weight, settings.sparse_weight)
 
 
 def query_embedding(embedder: Any, encode: Callable[[str], Vector] | None = None) -> Callable[[str], Vector]:

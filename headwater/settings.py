@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     query_prompt: str | None = None
     #: upper bound of a chunk in tokens; the model's own window bounds it as well
     chunk_tokens: int = Field(default=250, ge=16, le=32768)
-    #: whether the model reads the headings above a chunk together with its text (docs/choosing-a-model.md)
+    #: whether the model reads the headings above a chunk together with its text (docs/evaluate.md)
     heading_context: bool = False
 
     #: ISO 639-1 language of all documents, for stemmer and stop words; auto: told for each by its text
@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    #: how a hybrid search joins its halves (docs/choosing-a-model.md): by weighted rank, or by scaled scores
+    #: how a hybrid search joins its halves (docs/search.md): by weighted rank, or by scaled scores
     fusion: Literal["rrf", "dbsf"] = "rrf"
     rank_constant: int = Field(default=60, ge=1, le=1000)
     dense_weight: float = Field(default=1.0, gt=0, le=100)

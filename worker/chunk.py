@@ -98,16 +98,17 @@ def chunk(
 def _with_headings(chunks: Sequence[Chunk], counter: TokenCounter, max_tokens: int) -> list[Chunk]:
     """The headings that a chunk does not itself show, the innermost last; the outer ones go if all are too long."""
     room = int(max_tokens * _CONTEXT_SHARE)
-    paths = list(dict.fromkeys(_hidden_headings(chunk) for chunk in chunks))
-    contexts = dict(zip(paths, (_context(path, counter, room) for path in paths), strict=True))
-    found = [_in_context(chunk, contexts[_hidden_headings(chunk)]) for chunk in chunks]
+    paths = [_hidden_headings(chunk) for chunk in chunks]
+    contexts = {path: _context(path, counter, room) for path in dict.fromkeys(paths)}
+    found = [_in_context(chunk, contexts[path]) for chunk, path in zip(chunks, paths, strict=True)]
     counts = counter.counts([chunk.embedded for chunk in found])
     return [whole if count <= max_tokens else plain for whole, plain, count in zip(found, chunks, counts, strict=True)]
 
 
 def _hidden_headings(chunk: Chunk) -> tuple[str, ...]:
-    first = chunk.text.split("\n", 1)[0]
-    return tuple(heading for heading in chunk.headings if heading not in first)
+    """All but the innermost if the chunk begins with its line; sections never share a chunk, so it shows no other."""
+    first_line = chunk.text.split("\n", 1)[0].strip("#= \t\r")
+    return chunk.headings[:-1] if first_line in chunk.headings[-1:] else chunk.headings
 
 
 def _context(headings: Sequence[str], counter: TokenCounter, most: int) -> str:

@@ -19,14 +19,12 @@ from headwater.embedder import Embedder, load_embedder
 from headwater.errors import FolderError, IndexUnavailable, ModelError, RetryableError
 from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
-from headwater.local import LocalEngine, Progress, Surroundings, fusion_of, query_embedding
+from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
 from headwater.messages import Hello, events_key
-from headwater.rerank import Reranker
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout
 from worker.census import census_pages
 from worker.kept import KeptVectors
-from worker.language import Language
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
@@ -93,14 +91,7 @@ class Runtime:
         self._index = index, manifest.index_id
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
-        around = Surroundings(
-            settings.folder,
-            self._progress,
-            Reranker.of(settings),
-            fusion_of(settings),
-            lambda: embedder.tokenizer_json,
-            settings.max_file_bytes,
-        )
+        around = Surroundings.of(settings, self._progress, lambda: embedder.tokenizer_json)
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query, around))
         if not greeted:
             self._greet(index, manifest)
@@ -174,16 +165,7 @@ class Runtime:
 
     def _make_pipeline(self, root: bytes, index: VectorIndex, batcher: Batcher, embedder: Embedder) -> Pipeline:
         settings = self._settings
-        sandboxes = SandboxPool(
-            embedder.tokenizer_json,
-            homes=self._sandbox_homes(),
-            max_tokens=min(settings.chunk_tokens, embedder.window),
-            heading_context=settings.heading_context,
-            timeout_s=settings.extract_timeout_s,
-            memory_bytes=settings.sandbox_memory_bytes,
-            size=settings.sandboxes,
-            language=Language(settings.language),
-        )
+        sandboxes = SandboxPool.of(settings, embedder, self._sandbox_homes())
         self._closers.append(sandboxes.close)
         sandboxes.start()
         return Pipeline(

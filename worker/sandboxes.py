@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from headwater.errors import SandboxUnavailable
 from headwater.failpoints import reach
@@ -24,6 +24,10 @@ from worker.answers import Answer, Extraction, Failure, Refusal, understand
 from worker.exchange import Ended, Exchange, Garbled, Late
 from worker.homes import Home, TooMuchWritten
 from worker.language import Language
+
+if TYPE_CHECKING:
+    from headwater.embedder import Embedder
+    from headwater.settings import Settings
 
 __all__ = ["Extraction", "ExtractionFailed", "ExtractionRefused", "SandboxPool"]
 
@@ -228,6 +232,20 @@ class SandboxPool:
         self._closed = False
         for number in range(size or os.cpu_count() or 1):
             self._free.put(_Slot(homes / str(number)))
+
+    @classmethod
+    def of(cls, settings: Settings, embedder: Embedder, homes: Path) -> Self:
+        """As the settings have it, for documents that this embedder is to read."""
+        return cls(
+            embedder.tokenizer_json,
+            homes=homes,
+            max_tokens=min(settings.chunk_tokens, embedder.window),
+            timeout_s=settings.extract_timeout_s,
+            memory_bytes=settings.sandbox_memory_bytes,
+            size=settings.sandboxes,
+            language=Language(settings.language),
+            heading_context=settings.heading_context,
+        )
 
     def start(self) -> None:
         """Start all children in the background, so that the first documents need not wait for that."""

@@ -94,15 +94,7 @@ def _look_inside(place: Place, ahead: Prospect, tally: Tally, console: Console) 
     threads = settings.sandboxes or os.cpu_count() or 1
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="headwater-plan-") as homes:
-        pool = SandboxPool(
-            embedder.tokenizer_json,
-            homes=Path(homes) / "sandbox",
-            max_tokens=min(settings.chunk_tokens, embedder.window),
-            heading_context=settings.heading_context,
-            timeout_s=settings.extract_timeout_s,
-            memory_bytes=settings.sandbox_memory_bytes,
-            size=settings.sandboxes,
-        )
+        pool = SandboxPool.of(settings, embedder, Path(homes) / "sandbox")
         sorter = _Sorter(ahead, tally, tokenizer.counts)
         with contextlib.closing(pool):
             spent = {path: ahead.content[path] for path in ahead.spent}

@@ -94,23 +94,13 @@ class Verifying:
         from producer.ledger import Ledger
         from producer.rules import Rules
         from producer.scanner import Scanner
-        from worker.language import Language
         from worker.sandboxes import SandboxPool
 
         settings, root = self.settings, os.fsencode(self.settings.required_folder())
         embedder = self._embedder
         if (manifest := opened.points.manifest()) is not None:
             manifest.check(embedder.name, embedder.dimension, str(self.layout.index))
-        sandboxes = SandboxPool(
-            embedder.tokenizer_json,
-            homes=directory / "sandbox",
-            max_tokens=min(settings.chunk_tokens, embedder.window),
-            heading_context=settings.heading_context,
-            timeout_s=settings.extract_timeout_s,
-            memory_bytes=settings.sandbox_memory_bytes,
-            size=settings.sandboxes,
-            language=Language(settings.language),
-        )
+        sandboxes = SandboxPool.of(settings, embedder, directory / "sandbox")
         scratch = Scratch(directory)
         ledger = Ledger(self.layout.ledger, read_only=True)
         try:

@@ -15,13 +15,13 @@ import httpx
 import pytest
 from shelf import served
 from tiny_model import make_tiny_model
+from workshop import opened_pipeline
 
 from headwater.context import Context, Passage
 from headwater.decode import decode
 from headwater.document import path_to_text
 from headwater.embedder import load_embedder
 from headwater.errors import QueryError
-from headwater.index_edge import EdgeIndex
 from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Surroundings, query_embedding
 from headwater.messages import Hint, Item
@@ -29,9 +29,7 @@ from headwater.query import Index
 from headwater.settings import Settings
 from headwater.sources import Sources
 from headwater.state import Layout
-from worker.language import Language
 from worker.pipeline import Pipeline
-from worker.sandboxes import SandboxPool
 
 SECTIONS = "\n\n".join(f"## Step {n}\n\nTurn valve number {n} and wait until the gauge is green." for n in range(12))
 MANUAL = f"---\ntitle: Valves\n---\n# Manual\n\nAn introduction to valves.\n\n{SECTIONS}\n"
@@ -90,33 +88,12 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     embedder = load_embedder(Settings.load(model=str(make_tiny_model(directory))))
-    pool = SandboxPool(
-        embedder.tokenizer_json,
-        homes=directory / "homes",
-        max_tokens=60,
-        timeout_s=60,
-        memory_bytes=2 * 1024**3,
-        size=1,
-        language=Language(),
-    )
-    index = EdgeIndex(directory / "index", directory / "index.json")
-    index.ensure_schema(embedder.name, embedder.dimension)
-    pipeline = Pipeline(
-        root=os.fsencode(folder),
-        index=index,
-        embed=lambda texts, lane: (embedder.encode(list(texts), "document"), len(texts)),
-        encode_sparse=Bm25Encoder().document,
-        extractor=pool,
-        pipeline_fingerprint="p",
-        max_file_bytes=1 << 20,
-    )
-    around = Surroundings(folder, tokenizer=lambda: embedder.tokenizer_json, max_file_bytes=1 << 20)
-    engine = LocalEngine(index, query_embedding(embedder), Bm25Encoder().query, around)
-    harbour = Harbour(folder, pipeline, engine, Index(engine))
-    harbour.apply(*FILES)
-    yield harbour
-    pool.close()
-    index.close()
+    with opened_pipeline(folder, directory, embedder, 60) as (pipeline, index):
+        around = Surroundings(folder, tokenizer=lambda: embedder.tokenizer_json, max_file_bytes=1 << 20)
+        engine = LocalEngine(index, query_embedding(embedder), Bm25Encoder().query, around)
+        harbour = Harbour(folder, pipeline, engine, Index(engine))
+        harbour.apply(*FILES)
+        yield harbour
 
 
 def of(context: Context, path: str) -> list[Passage]:

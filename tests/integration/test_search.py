@@ -11,19 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from workshop import opened_pipeline
 
 from headwater.document import rfc3339
 from headwater.embedder import Embedder
 from headwater.errors import ModelError, QueryError, ServiceUnavailable
-from headwater.index_edge import EdgeIndex
 from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Surroundings, query_embedding
 from headwater.messages import Hint, Item
 from headwater.query import Index
 from headwater.rerank import Reranker
-from worker.language import Language
 from worker.pipeline import Pipeline
-from worker.sandboxes import SandboxPool
 
 FILES = {
     "birds/heron.md": "---\nauthor: Alice\ntags: [water, birds]\n---\n# Heron\n\nHerons wait for fish.\n",
@@ -72,37 +70,12 @@ def library(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Ite
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    pool = SandboxPool(
-        embedder.tokenizer_json,
-        homes=directory / "homes",
-        max_tokens=250,
-        timeout_s=60,
-        memory_bytes=2 * 1024**3,
-        size=1,
-        language=Language(),
-    )
-    index = EdgeIndex(directory / "index", directory / "index.json")
-    index.ensure_schema(embedder.name, embedder.dimension)
-    pipeline = Pipeline(
-        root=str(folder).encode(),
-        index=index,
-        embed=lambda texts, lane: (embedder.encode(list(texts), "document"), len(texts)),
-        encode_sparse=Bm25Encoder().document,
-        extractor=pool,
-        pipeline_fingerprint="p",
-        max_file_bytes=1 << 20,
-    )
-    engine = LocalEngine(
-        index,
-        query_embedding(embedder),
-        Bm25Encoder().query,
-        Surroundings(folder, SERVICE, tokenizer=lambda: embedder.tokenizer_json),
-    )
-    library = Library(folder, pipeline, engine, Index(engine))
-    library.apply(*FILES)
-    yield library
-    pool.close()
-    index.close()
+    with opened_pipeline(folder, directory, embedder, 250) as (pipeline, index):
+        around = Surroundings(folder, SERVICE, tokenizer=lambda: embedder.tokenizer_json)
+        engine = LocalEngine(index, query_embedding(embedder), Bm25Encoder().query, around)
+        library = Library(folder, pipeline, engine, Index(engine))
+        library.apply(*FILES)
+        yield library
 
 
 def paths(library: Library, where: str) -> set[str]:

@@ -302,6 +302,11 @@ def test_a_chunk_carries_the_headings_above_it_that_it_does_not_show(tokenizer: 
     assert first.context == "Guide"
 
 
+def test_a_heading_whose_letters_stand_in_the_text_is_put_above_it_all_the_same(tokenizer: ModelTokenizer) -> None:
+    text = "# Go\n\n## C\n\n" + "Certain things go on, and some cannot. " * 12 + "\n"
+    assert chunk(text, "markdown", tokenizer, 60, heading_context=True)[-1].context == "Go > C"
+
+
 def test_headings_that_are_too_long_leave_the_outer_ones_out(tokenizer: ModelTokenizer) -> None:
     text = f"# {'A very long title indeed ' * 20}\n\n## Keys\n\n" + "Rotate them often. " * 30 + "\n"
     contexts = {c.context for c in chunk(text, "markdown", tokenizer, 60, heading_context=True)}

@@ -40,6 +40,12 @@ def test_what_cannot_be_made_is_one_sentence_that_says_how_to_name_it(place: str
     assert "name a function as package.module:function" in sentence
 
 
+def test_what_is_no_embedder_is_told_with_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_embedder, "nothing", lambda settings: None, raising=False)
+    with pytest.raises(ModelError, match=r"makes is no embedder, it has no batch_size, .*, window: give it"):
+        load_embedder(Settings.load(model="python:word_embedder:nothing"))
+
+
 def test_the_first_line_of_its_own_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_embedder, "broken", broken, raising=False)
     with pytest.raises(ModelError, match=r"\(ValueError: no weights\)"):

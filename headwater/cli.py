@@ -19,7 +19,7 @@ from rich.console import Console
 from headwater import __version__
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings
-from headwater.state import Layout, Lock, Service, check_free_space, find_layout, remember
+from headwater.state import Layout, Lock, Service, check_free_space, find_layout, used_now
 from headwater.verbs.accept_deletions import accept_deletions
 from headwater.verbs.ask import ask, context
 from headwater.verbs.evaluate import evaluate
@@ -85,14 +85,14 @@ def up(
     layout = find_layout(settings).create()
     check_free_space(layout.root, settings.min_free_bytes)
     lock = Lock(layout, "up").acquire()
-    remember(layout)
     forget_step(layout)
     screen = Screen(Console(), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout))
     supervisor = Supervisor(settings, layout, once, screen.tick, screen.drain)
     try:
-        screen.start()
-        supervisor.run()
-        screen.tick(now=True)
+        with used_now(layout):
+            screen.start()
+            supervisor.run()
+            screen.tick(now=True)
     finally:
         screen.stop()
         lock.release()

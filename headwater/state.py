@@ -11,15 +11,16 @@ import secrets
 import sqlite3
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from headwater.errors import AlreadyRunning, DiskFull, SettingsError
+from headwater.errors import AlreadyRunning, DiskFull, HeadwaterError, SettingsError
 from headwater.settings import Settings
 
-__all__ = ["Layout", "Lock", "Service", "Troubles", "check_free_space", "find_layout", "noted_folder"]
+__all__ = ["Layout", "Lock", "Service", "Troubles", "check_free_space", "find_layout", "noted_folder", "used_now"]
 
 #: sun_path of a Unix socket holds 108 bytes (unix(7))
 _SOCKET_PATH_BYTES = 100
@@ -171,9 +172,8 @@ def find_layout(settings: Settings) -> Layout:
     for directory in (Path.cwd(), *Path.cwd().parents):
         if (found := default_root(directory)).is_dir():
             return Layout(found)
-    last = state_home() / "last"
-    if last.exists():
-        return Layout(Path(last.read_text("utf-8").strip()))
+    if (last := _used_last()) is not None:
+        return last
     raise SettingsError("no index is known here: run 'headwater up FOLDER' first, or name one with --state-dir")
 
 
@@ -185,6 +185,24 @@ def noted_folder(layout: Layout) -> Path | None:
     except sqlite3.Error:
         return None
     return None if row is None or not os.path.isdir(row[0]) else Path(row[0])
+
+
+@contextlib.contextmanager
+def used_now(layout: Layout) -> Iterator[None]:
+    """Note the state directory as the one used last; a start that failed before there was an index was no use."""
+    before = _used_last()
+    remember(layout)
+    try:
+        yield
+    except HeadwaterError:
+        if before is not None and not layout.manifest.exists():
+            remember(before)
+        raise
+
+
+def _used_last() -> Layout | None:
+    last = state_home() / "last"
+    return Layout(Path(last.read_text("utf-8").strip())) if last.exists() else None
 
 
 def remember(layout: Layout) -> None:

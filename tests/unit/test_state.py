@@ -27,6 +27,7 @@ from headwater.state import (
     free_bytes,
     noted_folder,
     remember,
+    used_now,
     write_atomically,
 )
 from producer.ledger import Ledger
@@ -297,3 +298,21 @@ def test_the_folder_of_a_ledger_is_told_and_that_of_none_is_not(layout: Layout) 
     ledger.close()
     layout.ledger.write_bytes(b"no database at all" * 100)
     assert noted_folder(layout) is None
+
+
+def test_a_start_that_failed_before_there_was_an_index_is_not_the_last_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    good, failed = Layout(tmp_path / "good").create(), Layout(tmp_path / "failed").create()
+    with used_now(good):
+        assert find_layout(Settings()).root == good.root
+    with pytest.raises(SettingsError), used_now(failed):
+        assert find_layout(Settings()).root == failed.root  # a search from a second terminal waits for it
+        raise SettingsError("the port is taken")
+    assert find_layout(Settings()).root == good.root
+    # But one with an index stays
+    failed.manifest.write_text("{}")
+    with pytest.raises(SettingsError), used_now(failed):
+        raise SettingsError("the port is taken")
+    assert find_layout(Settings()).root == failed.root

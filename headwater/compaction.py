@@ -224,9 +224,10 @@ def clear_leftovers(directory: Path) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Make every file below durable."""
+    """Make every file below durable that is still there when its turn comes."""
     for path in (directory, *directory.rglob("*")):
-        _sync(path)
+        with contextlib.suppress(FileNotFoundError):
+            _sync(path)
 
 
 def sync_log(directory: Path) -> None:

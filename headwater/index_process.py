@@ -54,7 +54,7 @@ _TICK_S = 1.0
 #: changes that are few enough to hold the writes for them
 _FEW_CHANGES = 20
 #: documents whose changes are repeated at once: each look at the shard waits for a search
-_REPEATED_TOGETHER = 25
+_REPEATED_TOGETHER = 10
 #: seconds without another try after one that failed
 _PAUSE_S = 60.0
 
@@ -206,8 +206,16 @@ class ProcessIndex:
     def checkpoint(self) -> None:
         written = self._written
         with self._writes_gate.passed():  # not into the copy that a compaction makes
-            self._ask("flush")
+            self._flush_files()
         self._checkpointed, self._checkpointed_at = written, time.monotonic()
+
+    def _flush_files(self) -> None:
+        """Let the engine flush all its files, of which most is on the disk before: searches wait for its own part."""
+        try:
+            sync_tree(self._directory)
+        except OSError as error:
+            raise IndexUnavailable(f"the embedded index could not flush: {error}") from error
+        self._ask("flush")
 
     # -- read ------------------------------------------------------------------------------------------------
 
@@ -308,7 +316,8 @@ class ProcessIndex:
     def _look_once(self, upkeep: Upkeep, stop: threading.Event) -> None:
         now, written = time.monotonic(), self._written
         if upkeep.is_checkpoint_due(written, written - self._checkpointed, now - self._checkpointed_at):
-            self.checkpoint()
+            if self._journal is None:  # else its files are compacted just now, and go
+                self.checkpoint()
             upkeep.wear.plus(written - upkeep.counted).write(self._wear_path)
         busy = upkeep.is_busy(written, now)
         if now < upkeep.paused_until or upkeep.looked_at == (written, busy):
@@ -330,8 +339,9 @@ class ProcessIndex:
     def _compact(self, stop: threading.Event) -> bool:
         journal = Journal()
         try:
+            self.checkpoint()  # so that there is little left to flush while writes are held
             with self._writes_gate.held():
-                self._ask("flush")
+                self._flush_files()
                 check_free_space(self._directory, 2 * size_of(self._directory) + self._min_free_bytes)
                 self._journal = journal
                 copy = copy_shard(self._directory)

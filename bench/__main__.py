@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the ingest")
     parser.add_argument("--documents", type=int, default=10_000, help="small files")
     parser.add_argument("--edits", type=int, default=200, help="edits whose latency is measured")
-    parser.add_argument("--points", type=int, nargs="*", default=[10_000, 200_000], help="sizes of the searched index")
+    parser.add_argument(
+        "--points", type=int, nargs="*", default=[10_000, 200_000, 1_000_000], help="sizes of the searched index"
+    )
     parser.add_argument("--files", type=int, default=50_000, help="new files of the storm")
     parser.add_argument("--chunks", type=int, default=200_000, help="chunks in the index whose worker's memory is read")
     parser.add_argument("--large", type=Path, help="a folder of very many files, for the restart")

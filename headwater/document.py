@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 #: raised whenever the same bytes give other chunks, terms or fields, so that documents are written again
-PIPELINE_VERSION = 4
+PIPELINE_VERSION = 5
 
 _NAMESPACE = uuid.UUID("6f0d5f0e-7f0b-5c1e-9a51-5d1b6f3a2c11")
 

@@ -156,11 +156,12 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """How a hybrid search joins its halves: "rrf" by reciprocal rank (Cormack, Clarke, Buettcher 2009), the sum of
-    1 / (k - 1 + rank / weight), ranks from 1 (a weight says little where k is large); "dbsf" by scores that are scaled
-    by their mean and deviation (distribution-based score fusion)."""
+    """How a hybrid search joins its halves: "dbsf" by the sum of scores that are scaled by their mean and three
+    deviations (distribution-based score fusion), the default since it ranked best over several sets
+    (docs/choosing-a-model.md); "rrf" by reciprocal rank (Cormack, Clarke, Buettcher 2009), the sum of
+    1 / (k - 1 + rank / weight), ranks from 1 (a weight says little where k is large). The other fields are of "rrf"."""
 
-    method: Literal["rrf", "dbsf"] = "rrf"
+    method: Literal["rrf", "dbsf"] = "dbsf"
     k: int = 60
     dense_weight: float = 1.0
     sparse_weight: float = 1.0

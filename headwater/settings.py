@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -127,8 +127,9 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    #: how a hybrid search joins its halves (docs/search.md): by weighted rank, or by scaled scores
-    fusion: Literal["rrf", "dbsf"] = "rrf"
+    #: how a hybrid search joins its halves (docs/search.md): by scaled scores, or by weighted rank
+    fusion: Literal["rrf", "dbsf"] = "dbsf"
+    #: of a fusion by rank only
     rank_constant: int = Field(default=60, ge=1, le=1000)
     dense_weight: float = Field(default=1.0, gt=0, le=100)
     sparse_weight: float = Field(default=1.0, gt=0, le=100)
@@ -166,6 +167,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(os.path.realpath(value.expanduser()))
+
+    @field_validator("rank_constant", "dense_weight", "sparse_weight", mode="after")
+    @classmethod
+    def _of_ranks(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("fusion") == "dbsf" and value != cls.model_fields[str(info.field_name)].default:
+            raise ValueError("a fusion by scaled scores has none; with it belongs HEADWATER_FUSION=rrf")
+        return value
 
     @field_validator("device", mode="after")
     @classmethod

@@ -1,11 +1,11 @@
 """Cuts a text into chunks that fit the model's window and keep their borders under edits. Pure: no I/O.
 
 The document is tokenised once; borders are then chosen on token counts. Sections never share a chunk. A paragraph
-that fits stays whole, one that does not is cut into as few equal parts as can be, and short ones are joined, but only
-up to a part of the limit: what an edit costs is the size of the chunk around it. A chunk that is full enough also ends
-after a paragraph whose own hash says so (content-defined chunking, Muthitacharoen, Chen, Mazieres 2001): after an edit,
-the borders behind it fall back into place at the next such paragraph or heading. The figures behind the shares:
-docs/performance.md, "Chunk borders".
+that fits stays whole, one that does not, alone or below its heading, is cut into as few equal parts as can be, and
+short ones are joined, but only up to a part of the limit: what an edit costs is the size of the chunk around it. A
+chunk that is full enough also ends after a paragraph whose own hash says so (content-defined chunking, Muthitacharoen,
+Chen, Mazieres 2001): after an edit, the borders behind it fall back into place at the next such paragraph or heading.
+The figures behind the shares: docs/performance.md, "Chunk borders".
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ _LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 _LIST_ITEMS = re.compile(r"\n(?=[ \t]*(?:[-*+]|\d{1,3}[.)])[ \t])")
 _SENTENCES = re.compile(r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]]*\s+|(?<=[\u3002\uff01\uff1f])")
 _WORDS = re.compile(r"\s+")
+#: how code and tables begin: a full stop there ends no sentence
+_NO_PROSE = re.compile(r" {0,3}(?:```|~~~|\||<|    |\t)")
+_SENTENCE_BORDERS = (_LIST_ITEMS, _SENTENCES)
 _PROSE = (_LIST_ITEMS, _SENTENCES, _LINES, _WORDS)
 _RECORDS = (_LINES, _SENTENCES, _WORDS)
 #: kinds whose lines are records or statements, not wrapped prose
@@ -196,28 +199,49 @@ class _Cutter:
     def packed(self) -> Iterator[_Span]:
         """Neighbours of one section joined up to a part of the limit."""
         current: _Span | None = None
-        for piece in self._pieces():
-            if current is None:
-                current = piece
-            elif self._joins(current, piece):
-                tokens = current.tokens + piece.tokens
-                current = replace(current, end=piece.end, tokens=tokens, part_of=piece.part_of)
-            else:
-                yield current
-                current = piece
-            if self._closes(current, piece):
-                yield current
-                current = None
+        for paragraph in self._pieces():
+            for piece in self._below(current, paragraph):
+                if current is None:
+                    current = piece
+                elif self._joins(current, piece):
+                    tokens = current.tokens + piece.tokens
+                    current = replace(current, end=piece.end, tokens=tokens, part_of=piece.part_of)
+                else:
+                    yield current
+                    current = piece
+                if self._closes(current, piece):
+                    yield current
+                    current = None
         if current is not None:
             yield current
+
+    def _below(self, current: _Span | None, piece: _Span) -> list[_Span]:
+        """The sentences of a paragraph that fits alone but not together with the beginning above it (which else would
+        be a chunk of its own); in any other case the paragraph."""
+        if current is None or piece.part_of is not None or not self._is_stub_of(current, piece):
+            return [piece]
+        is_prose = self._borders is _PROSE and _NO_PROSE.match(self._text, piece.start) is None
+        if not is_prose or self._fits(current.start, piece.end):
+            return [piece]
+        matches = (
+            match for border in _SENTENCE_BORDERS for match in border.finditer(self._text, piece.start, piece.end)
+        )
+        cuts = sorted({match.end() for match in matches if piece.start < match.end() < piece.end})
+        if not cuts or not self._fits(current.start, cuts[0]):
+            return [piece]
+        part_of = piece.start, self._equal_part(current.start, piece.end)
+        spans = pairwise([piece.start, *cuts, piece.end])
+        return [replace(piece, start=a, end=b, tokens=self._tokens(a, b), part_of=part_of) for a, b in spans]
+
+    def _is_stub_of(self, current: _Span, piece: _Span) -> bool:
+        return current.section == piece.section and current.tokens <= self._max_tokens * _STUB_SHARE
 
     def _joins(self, current: _Span, piece: _Span) -> bool:
         if current.section != piece.section or not self._fits(current.start, piece.end):
             return False
         if piece.part_of is not None and current.part_of == piece.part_of:
             return current.tokens + piece.tokens / 2 <= piece.part_of[1]
-        stub = current.tokens <= self._max_tokens * _STUB_SHARE
-        return stub or current.tokens + piece.tokens <= self._max_tokens * _JOINED_SHARE
+        return self._is_stub_of(current, piece) or current.tokens + piece.tokens <= self._max_tokens * _JOINED_SHARE
 
     def _closes(self, current: _Span, piece: _Span) -> bool:
         """Whether a chunk that is full enough ends after this piece: decided by the piece's own words alone. The parts

@@ -17,6 +17,7 @@ from headwater.decode import Undecodable, decode
 from worker.extracted import Extracted, flat, markdown_title, one_line
 from worker.filetype import Format, Refused, of_text, sniff
 from worker.office import read_document
+from worker.outline import plain_title
 from worker.webpage import read_page
 
 __all__ = ["Extracted", "Refused", "extract"]
@@ -82,8 +83,9 @@ def _from_text(text: str, found: Format) -> Extracted:
         return read_document(text.encode("utf-8", "replace"), found)
     if found.kind == "markdown":
         return _markdown(text)
-    title = _rst_title(text) if found.kind == "rst" else None
-    return Extracted(found.kind, text, title=title)
+    if found.kind == "text":
+        return Extracted("text", text, title=one_line(plain_title(text)))
+    return Extracted(found.kind, text, title=_rst_title(text) if found.kind == "rst" else None)
 
 
 def _markdown(text: str) -> Extracted:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-__all__ = ["Block", "blocks"]
+__all__ = ["Block", "blocks", "plain_title"]
 
 #: kinds whose text has Markdown structure, be it the author's or that of the extraction library
 _MARKDOWN_KINDS = frozenset(
@@ -16,6 +17,8 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")
 _ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
+#: characters of a first line of plain text up to which it may be a title
+_MAX_PLAIN_TITLE = 200
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{2,}[ \t]*$")
 
 
@@ -58,7 +61,33 @@ def _lines(text: str, start: int) -> Iterator[_Line]:
 def _finder(kind: str) -> _Finder:
     if kind == "rst":
         return _RstHeadings()
+    if kind == "text":
+        return _PlainTitle()
     return _markdown_heading if kind in _MARKDOWN_KINDS else lambda lines, at: None
+
+
+def plain_title(text: str) -> str | None:
+    """The title of a plain text: a first line that stands alone above the rest."""
+    first = next(iter(blocks(text.lstrip()[: 2 * _MAX_PLAIN_TITLE], "text")), None)
+    return first.headings[0] if first is not None and first.headings else None
+
+
+class _PlainTitle:
+    """The first line of a plain text, if it is short, has a word and stands alone, with more below."""
+
+    def __init__(self) -> None:
+        self._is_past = False
+
+    def __call__(self, lines: Sequence[_Line], at: int) -> _Heading | None:
+        title = lines[at].text.strip()
+        if self._is_past or not title:
+            return None
+        self._is_past = True
+        below = (line.text.strip() for line in islice(lines, at + 1, None))
+        alone = next(below, "more") == "" and any(below)
+        if not alone or len(title) > _MAX_PLAIN_TITLE or not any(letter.isalnum() for letter in title):
+            return None
+        return 1, title, 1
 
 
 def _markdown_heading(lines: Sequence[_Line], at: int) -> _Heading | None:

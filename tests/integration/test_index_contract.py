@@ -487,8 +487,8 @@ def test_the_weights_of_a_hybrid_search_decide_which_half_leads(index: VectorInd
         index.apply(replace(version(name, seq, [name]), sparse=[sparse]))
     query = SearchQuery("hybrid", 1, vector("meaning"), Sparse([11], [1.0]))
     # Then the heavier half wins
-    dense = index.search(replace(query, fusion=Fusion(k=2, dense_weight=9.0, sparse_weight=0.1)))
-    sparse_first = index.search(replace(query, fusion=Fusion(k=2, dense_weight=0.1, sparse_weight=9.0)))
+    dense = index.search(replace(query, fusion=Fusion("rrf", k=2, dense_weight=9.0, sparse_weight=0.1)))
+    sparse_first = index.search(replace(query, fusion=Fusion("rrf", k=2, dense_weight=0.1, sparse_weight=9.0)))
     assert [dense[0].payload["path"], sparse_first[0].payload["path"]] == ["meaning", "words"]
     assert len(index.search(replace(query, limit=5, fusion=Fusion("dbsf")))) == 2
 

@@ -246,6 +246,23 @@ def test_a_heading_stays_with_a_long_paragraph_below_it(tokenizer: ModelTokenize
     assert found == [f"# Title\n\n{long}", f"The code for it:\n\n{long}"]
 
 
+def test_a_heading_stays_with_a_paragraph_that_just_does_not_fit_below_it(tokenizer: ModelTokenizer) -> None:
+    # Given a paragraph that fits alone but not below its heading, and a block of code likewise
+    sentence = " ".join("word" for _ in range(27)) + ". "
+    paragraph = (sentence * 7).strip()
+    code = "```\n" + "word. " * 97 + "\n```"
+    found = [
+        c.text
+        for c in chunk(f"# A title of some words\n\n{paragraph}\n\n## B b b b b\n\n{code}", "markdown", tokenizer, 200)
+    ]
+    # Then the paragraph is cut into two parts of about the same size, and the code is not
+    assert len(found) == 4
+    assert found[0].startswith("# A title of some words\n\nword") and found[1].endswith("word.")
+    first, second, _, _ = tokenizer.counts(found)
+    assert abs(first - second) <= 40
+    assert found[2:] == ["## B b b b b", code]
+
+
 # -- edits -----------------------------------------------------------------------------------------------------
 
 

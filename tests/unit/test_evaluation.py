@@ -35,16 +35,16 @@ def test_every_combination_is_made_and_modes_share_an_index() -> None:
     assert [each.same_index() for each in made[0::2]] == [each.same_index() for each in made[1::2]]
     assert made[0].to_dict() == {
         "model": "m", "truncate_dim": None, "precision": "fp32", "chunk_tokens": 100, "mode": "dense",
-        "fusion": "rrf", "rank_constant": 60, "dense_weight": 1.0, "sparse_weight": 1.0,
+        "fusion": "dbsf", "rank_constant": 60, "dense_weight": 1.0, "sparse_weight": 1.0,
         "heading_context": False, "quantization": "none",
     }  # fmt: skip
 
 
 def test_ways_to_search_share_an_index_and_its_vectors() -> None:
-    made = configurations({"rank_constant": [2, 60], "dense_weight": [1.0, 3.0]}, ["hybrid"])
+    made = configurations({"fusion": ["rrf"], "rank_constant": [2, 60], "dense_weight": [1.0, 3.0]}, ["hybrid"])
     assert len(made) == 4
     assert {each.same_index() for each in made} == {()} == {each.same_vectors() for each in made}
-    assert made[1].of_search() == {"rank_constant": 2, "dense_weight": 3.0}
+    assert made[1].of_search() == {"fusion": "rrf", "rank_constant": 2, "dense_weight": 3.0}
     assert made[1].settings().dense_weight == 3.0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.outline import blocks
+from worker.outline import blocks, plain_title
 
 KINDS = ["text", "markdown", "rst", "code", "html"]
 LINES = st.sampled_from(
@@ -119,7 +119,7 @@ def test_many_fences_that_are_never_closed_take_no_quadratic_time() -> None:
     assert len(blocks("\n\n".join(lines), "markdown")) > 0
 
 
-@pytest.mark.parametrize("kind", ["text", "code", "csv"])
+@pytest.mark.parametrize("kind", ["code", "csv"])
 def test_plain_kinds_have_no_headings(kind: str) -> None:
     assert headings("# A\n\nB\n=\n\n```\n\nc\n", kind) == [()]
 
@@ -128,3 +128,27 @@ def test_the_body_may_begin_later() -> None:
     text = "---\ntitle: x\n---\n# A\n\nb\n"
     first = blocks(text, "markdown", body_start=text.index("# A"))[0]
     assert text[first.start : first.end].strip() == "# A"
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("A title .\n\nThe body.", "A title ."),
+        ("\n  A title\r\n \r\nThe body.", "A title"),
+        ("A first line\nof a paragraph.\n\nAnother.", None),
+        ("Alone", None),
+        ("Alone\n\n \n", None),
+        ("----\n\nThe body.", None),
+        ("x" * 201 + "\n\nThe body.", None),
+        ("", None),
+    ],
+)
+def test_a_first_line_of_plain_text_that_stands_alone_is_its_title(text: str, title: str | None) -> None:
+    assert plain_title(text) == title
+    assert [block.headings for block in blocks(text, "text")] == [(title,) * (title is not None)] * len(
+        found(text, "text")
+    )
+
+
+def test_only_the_first_line_of_plain_text_is_a_title() -> None:
+    assert headings("One\n\nTwo\n\nThree words.", "text") == [("One",)]

@@ -144,6 +144,13 @@ def test_an_unknown_flag_is_refused_by_name() -> None:
     assert "chunk_token" in refused(chunk_token=100)
 
 
+def test_a_weight_without_a_fusion_by_rank_is_refused_and_with_it_taken() -> None:
+    with pytest.raises(SettingsError, match=r"HEADWATER_DENSE_WEIGHT .* value 2\.0: .* HEADWATER_FUSION=rrf"):
+        Settings.load(dense_weight=2.0)
+    assert Settings.load(fusion="rrf", dense_weight=2.0).dense_weight == 2.0
+    assert Settings.load(dense_weight=1.0).fusion == "dbsf"
+
+
 @pytest.mark.parametrize("content", [b"chunk_tokens = ", b"\xff\xfe", b"[[", b"a = 1\na = 2"])
 def test_a_file_that_cannot_be_read_is_named(content: bytes) -> None:
     Path("headwater.toml").write_bytes(content)

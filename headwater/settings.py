@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     query_prompt: str | None = None
     #: upper bound of a chunk in tokens; the model's own window bounds it as well
     chunk_tokens: int = Field(default=250, ge=16, le=32768)
-    #: whether the model reads the headings above a chunk together with its text (docs/evaluate.md)
+    #: whether the model reads the headings above a chunk together with its text (docs/choosing-a-model.md)
     heading_context: bool = False
 
     #: ISO 639-1 language of all documents, for stemmer and stop words; auto: told for each by its text

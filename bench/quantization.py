@@ -54,7 +54,8 @@ def run(work: Path, kept: Path | None) -> dict[str, Any]:
 def _asked(state: Path, judged: QuestionSet, settings: Any) -> dict[str, float]:
     layout = Layout(state)
     index = ProcessIndex(layout.index, layout.manifest, on_damage=_end, quantization=settings.quantization)
-    index.open_existing()
+    manifest = index.open_existing()
+    index.ensure_schema(manifest.model, manifest.dimension)  # takes the kind of copies over
     index.compact()
     with Index(LocalEngine.open(index, settings), settings) as asked:
         answers = ask(asked, judged, "dense", _Silent())

@@ -307,12 +307,13 @@ def test_without_a_service_the_index_is_opened_here_and_let_go(own_shelf: Shelf,
 def test_an_opening_that_is_given_up_does_not_hold_the_index(own_shelf: Shelf) -> None:
     async def give_up(after_s: float) -> None:
         opening = asyncio.ensure_future(AsyncIndex.open(own_shelf.settings).__aenter__())
-        await asyncio.sleep(after_s)
+        await asyncio.sleep(0)  # the thread that opens begins
+        time.sleep(after_s)  # the loop stands still: what is opened meanwhile does not get here
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
 
-    for after_s in (0.0, 0.02):
+    for after_s in (0.0, 0.02, 0.5):
         asyncio.run(give_up(after_s))
         wait_until(lambda: not threads("headwater-open"), "the thread that still opens has ended")
         Index.open(own_shelf.settings).close()

@@ -316,8 +316,7 @@ class ProcessIndex:
     def _look_once(self, upkeep: Upkeep, stop: threading.Event) -> None:
         now, written = time.monotonic(), self._written
         if upkeep.is_checkpoint_due(written, written - self._checkpointed, now - self._checkpointed_at):
-            if self._journal is None:  # else its files are compacted just now, and go
-                self.checkpoint()
+            self.checkpoint()
             upkeep.wear.plus(written - upkeep.counted).write(self._wear_path)
         busy = upkeep.is_busy(written, now)
         if now < upkeep.paused_until or upkeep.looked_at == (written, busy):

@@ -86,7 +86,9 @@ def up(
     check_free_space(layout.root, settings.min_free_bytes)
     lock = Lock(layout, "up").acquire()
     forget_step(layout)
-    screen = Screen(Console(), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout))
+    screen = Screen(
+        Console(emoji=False), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout)
+    )
     supervisor = Supervisor(settings, layout, once, screen.tick, screen.drain)
     try:
         with used_now(layout):
@@ -121,7 +123,7 @@ def status(
         print(json.dumps(found))
         return
     documents = ", ".join(f"{number} {state}" for state, number in found["documents"].items())
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{found['health']}, {'in step' if found['in_step'] else 'not in step'}"
                   f"{'' if found['running'] else ', not running'}")  # fmt: skip
     console.print(f"folder     {found['folder']}")

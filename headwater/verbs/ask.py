@@ -85,7 +85,9 @@ def _without_model(found: Context, sentence: str, *, as_json: bool) -> None:
         return
     print(found.text or "nothing found")
     print()
-    Console(stderr=True, highlight=False, markup=False).print(f"{sentence}; these are the passages", soft_wrap=True)
+    Console(stderr=True, highlight=False, markup=False, emoji=False).print(
+        f"{sentence}; these are the passages", soft_wrap=True
+    )
 
 
 def _tell_programs(parts: Sequence[str | Cited], found: Context) -> None:
@@ -105,7 +107,7 @@ def _show(parts: Iterable[str | Cited]) -> None:
                 used.append(part)
     finally:
         print(flush=True)  # what comes next begins a line, also if the answer broke off
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for number, passage in used:
         changed = "" if passage.citation.verified is not False else "  (the file has changed since)"
         console.print(f"[{number}] {passage.citation.place}{changed}", style="dim", soft_wrap=True)

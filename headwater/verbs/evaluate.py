@@ -91,8 +91,11 @@ def evaluate(
     if as_json:
         print(json.dumps({"results": [result.to_dict() for result in results]}))
     else:
-        console = Console(highlight=False, markup=False)
-        print_results(results, console if console.is_terminal else Console(width=_WIDTH, highlight=False, markup=False))
+        console = Console(highlight=False, markup=False, emoji=False)
+        print_results(
+            results,
+            console if console.is_terminal else Console(width=_WIDTH, highlight=False, markup=False, emoji=False),
+        )
     if plot is not None:
         draw(results, plot)
 
@@ -149,7 +152,7 @@ def _ended_in_order() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _shown(as_json: bool) -> Iterator[_Screen]:
-    screen = _Screen(Console(stderr=True, highlight=False, markup=False), shown=not as_json)
+    screen = _Screen(Console(stderr=True, highlight=False, markup=False, emoji=False), shown=not as_json)
     try:
         yield screen
     finally:

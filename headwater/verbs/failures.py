@@ -38,7 +38,7 @@ def failures(
     place = find_place(folder, state_dir, paths[0] if paths else None)
     found = _found(place, paths or [], every=every)
     retried = _retry(place, found) if retry else 0
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if as_json:
         shown = [_to_dict(entry) for entry in found]
         print(json.dumps({"failures": shown, "retried": retried, "running": place.running}))

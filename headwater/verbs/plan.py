@@ -45,7 +45,7 @@ def plan(folder: Folder = None, state_dir: StateDir = None, as_json: AsJson = Fa
     if as_json:
         print(json.dumps(found))
     else:
-        _show(Console(highlight=False, markup=False), found)
+        _show(Console(highlight=False, markup=False, emoji=False), found)
 
 
 def make_plan(place: Place, console: Console) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def duplicates(
     if as_json:
         print(json.dumps([asdict(pair) for pair in pairs]))
         return
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for pair in pairs:
         console.print(f"{pair.similarity:.4f}  {pair.shared:4.0%} of the text  {pair.a}  {pair.b}", soft_wrap=True)
     if not pairs:
@@ -117,7 +117,7 @@ def _show(hits: Hits, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([hit.to_dict() for hit in hits]))
         return
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for hit in hits:
         where = (
             f"{hit.path}:{hit.start_line}" if hit.start_line else f"{hit.path} p. {hit.page}" if hit.page else hit.path

@@ -63,7 +63,7 @@ class Verifying:
 
     def _print(self, report: Report) -> int:
         self.bar.stop()
-        report.print_json() if self.as_json else report.print(Console(highlight=False, markup=False))
+        report.print_json() if self.as_json else report.print(Console(highlight=False, markup=False, emoji=False))
         return report.status
 
     @cached_property

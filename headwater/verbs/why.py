@@ -37,7 +37,7 @@ def why(
     if as_json:
         print(json.dumps(found))
     else:
-        _show(Console(highlight=False, markup=False), found)
+        _show(Console(highlight=False, markup=False, emoji=False), found)
     if not found["found"]:
         sys.exit(_NOT_FOUND)
 

@@ -56,6 +56,17 @@ def test_a_saved_file_is_read_by_the_search_that_waits_for_it(service: Headwater
     assert "new.md" not in {hit["path"] for hit in hits}
 
 
+def test_what_looks_like_the_name_of_a_sign_or_a_style_is_shown_as_it_is_written(service: Headwater) -> None:
+    # Given words and a name that rich would show as pictures and styles
+    text, name = "urn:schemas:office:heart: and [bold]nine[/bold] zebras", "an :office: [red].md"
+    (service.folder / name).write_text(text + "\n")
+    # When a person searches them
+    shown = service.run("search", "zebras", "--limit", "1", "--wait-for", name, "--folder", str(service.folder)).stdout
+    (service.folder / name).unlink()
+    # Then they are there letter by letter
+    assert text in shown and name in shown
+
+
 def test_what_is_alike_is_found(service: Headwater) -> None:
     assert asked(service, "similar", "notes/stars.txt", "--limit", "1")[0]["path"] == "notes/copy.txt"
     assert asked(service, "similar", "--text", "night birds", "--limit", "1")[0]["path"] == "guide/owls.md"

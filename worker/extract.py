@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 from headwater.decode import Undecodable, decode
-from worker.extracted import Extracted, flat, markdown_title, one_line
-from worker.filetype import Format, Refused, of_text, sniff
-from worker.office import read_document
+from worker.extracted import Extracted, Input, Reader, Refused, flat, markdown_title, one_line
+from worker.filetype import Format, of_text, sniff
 from worker.outline import plain_title
 from worker.webpage import read_page
 
@@ -37,10 +37,16 @@ def extract(data: bytes, name: str, *, max_chars: int = 20_000_000) -> Extracted
     if not data or data.isspace():
         raise Refused("empty", "an empty file")
     found = sniff(data, name)
-    read = read_document(data, found) if found else _decoded(data, name)
+    read = _read(data, name, found) if found else _decoded(data, name)
     if not read.text.strip():
         raise _without_text(read.kind)
     return _cut(read, max_chars)
+
+
+def _read(data: bytes, name: str, found: Format) -> Extracted:
+    module, _, function = found.reader.partition(":")
+    reader: Reader = getattr(import_module(module), function)
+    return reader(Input(data, name, found.kind, found.mime))
 
 
 def _without_text(kind: str) -> Refused:
@@ -68,7 +74,7 @@ def _decoded(data: bytes, name: str) -> Extracted:
         raise Refused("binary", str(error)) from error
     if not decoded.text.strip():
         raise Refused("empty", "an empty file")
-    read = _from_text(decoded.text, of_text(decoded.text, name))
+    read = _from_text(decoded.text, name, of_text(decoded.text, name))
     if decoded.encoding != "utf-8":
         read = replace(read, metadata={**read.metadata, "encoding": decoded.encoding})
     if decoded.replaced:
@@ -76,11 +82,11 @@ def _decoded(data: bytes, name: str) -> Extracted:
     return read
 
 
-def _from_text(text: str, found: Format) -> Extracted:
+def _from_text(text: str, name: str, found: Format) -> Extracted:
     if found.kind == "html":
         return read_page(text)
-    if found.mime:
-        return read_document(text.encode("utf-8", "replace"), found)
+    if found.reader:
+        return _read(text.encode("utf-8", "replace"), name, found)
     if found.kind == "markdown":
         return _markdown(text)
     if found.kind == "text":

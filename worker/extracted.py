@@ -1,20 +1,60 @@
-"""What extraction gives, and the rules for titles and fields that all formats share."""
+"""What a reader of documents is given and gives, and the rules for titles and fields that all formats share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from math import isfinite
 from typing import Any
 
-__all__ = ["Extracted", "flat", "markdown_title", "one_line"]
+__all__ = ["Extracted", "Input", "Member", "Reader", "Refused", "flat", "markdown_title", "one_line"]
 
 #: A title is looked for in so many characters and lines at the top of a document.
 TITLE_CHARS = 64 * 1024
 TITLE_LINES = 400
 MAX_TITLE_CHARS = 300
+
+
+class Refused(Exception):
+    """The document is not for the index; asking again with the same bytes gives the same answer.
+
+    `reason` is a short lower-case sentence fragment for people. `code` is one of "empty", "binary",
+    "encrypted", "damaged", "unsupported", "no text layer", "too large".
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[str, str]]:
+        return type(self), (self.code, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What a reader gets: the whole document, its name, what kind of document it was found to be, and passwords to
+    try on an encrypted one. `mime` is empty for kinds that have no media type."""
+
+    data: bytes
+    name: str
+    kind: str
+    mime: str = ""
+    passwords: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file within a document: of an archive, attached to a mail, embedded in an Office document.
+
+    `name` is what the container calls it, with "/" between directories. `read(n)` gives its bytes, at most `n` of
+    them, without unpacking more; it raises `Refused`. It works until the next member is asked for.
+    """
+
+    name: str
+    read: Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +75,13 @@ class Extracted:
     own_lines: bool = True
     #: Why the text is only a part of the document, None when it is whole.
     partial: str | None = None
+    #: Files within it, each a document of its own; gone through once, so a generator may give them one by one.
+    members: Iterable[Member] = ()
+
+
+#: Reads one kind of document. Raises `Refused` for reasons that lie in the document, MemoryError and OSError for
+#: reasons that may pass; any other exception is a failure that is tried again.
+Reader = Callable[[Input], Extracted]
 
 
 def flat(fields: Mapping[Any, object]) -> dict[str, object]:

@@ -12,67 +12,53 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-__all__ = ["Format", "Refused", "of_text", "sniff"]
+from worker.extracted import Refused
 
-
-class Refused(Exception):
-    """The document is not for the index; asking again with the same bytes gives the same answer.
-
-    `reason` is a short lower-case sentence fragment for people. `code` is one of "empty", "binary",
-    "encrypted", "damaged", "unsupported", "no text layer", "too large".
-    """
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type[Refused], tuple[str, str]]:
-        return type(self), (self.code, self.reason)
+__all__ = ["Format", "of_text", "sniff"]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One row of what can be read. Without a `mime` it needs no library."""
+    """One row of what can be read. Without a `reader` it is text, which needs no library."""
 
     kind: str
     mime: str = ""
-    #: What the extraction library writes: "markdown" keeps headings and tables, "plain" keeps lines.
-    output: str = "markdown"
+    #: module:function of a `Reader`, imported when the first document of this kind comes
+    reader: str = ""
 
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _ODF = "application/vnd.oasis.opendocument."
 
-#: Plain, because Markdown from a PDF guesses headings from font sizes and moves paragraphs about.
-_PDF = Format("pdf", "application/pdf", "plain")
-_RTF = Format("rtf", "application/rtf", "plain")
-_EML = Format("eml", "message/rfc822", "plain")
-_IPYNB = Format("ipynb", "application/x-ipynb+json")
+_LIBRARY = "worker.office:read_document"
+_PDF = Format("pdf", "application/pdf", _LIBRARY)
+_RTF = Format("rtf", "application/rtf", _LIBRARY)
+_EML = Format("eml", "message/rfc822", _LIBRARY)
+_IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
 #: A name inside the ZIP that only this format has.
 _ZIP_MEMBERS = (
-    ("word/document.xml", Format("docx", _OFFICE + "wordprocessingml.document")),
-    ("word/document2.xml", Format("docx", _OFFICE + "wordprocessingml.document")),
-    ("ppt/presentation.xml", Format("pptx", _OFFICE + "presentationml.presentation")),
-    ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet")),
-    ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12")),
-    ("META-INF/container.xml", Format("epub", "application/epub+zip")),
+    ("word/document.xml", Format("docx", _OFFICE + "wordprocessingml.document", _LIBRARY)),
+    ("word/document2.xml", Format("docx", _OFFICE + "wordprocessingml.document", _LIBRARY)),
+    ("ppt/presentation.xml", Format("pptx", _OFFICE + "presentationml.presentation", _LIBRARY)),
+    ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet", _LIBRARY)),
+    ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _LIBRARY)),
+    ("META-INF/container.xml", Format("epub", "application/epub+zip", _LIBRARY)),
 )
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
 _ZIP_MIMETYPES = {
-    "application/epub+zip": Format("epub", "application/epub+zip"),
-    _ODF + "text": Format("odt", _ODF + "text"),
-    _ODF + "spreadsheet": Format("ods", _ODF + "spreadsheet"),
+    "application/epub+zip": Format("epub", "application/epub+zip", _LIBRARY),
+    _ODF + "text": Format("odt", _ODF + "text", _LIBRARY),
+    _ODF + "spreadsheet": Format("ods", _ODF + "spreadsheet", _LIBRARY),
 }
 #: A stream name (UTF-16) that only this format has in its OLE2 container; what embeds others comes first.
 _OLE_STREAMS = (
-    ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", "plain")),
-    ("WordDocument", Format("doc", "application/msword")),
-    ("PowerPoint Document", Format("ppt", "application/vnd.ms-powerpoint")),
-    ("WORKBOOK", Format("xls", "application/vnd.ms-excel")),
-    ("Workbook", Format("xls", "application/vnd.ms-excel")),
-    ("Book", Format("xls", "application/vnd.ms-excel")),
+    ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", _LIBRARY)),
+    ("WordDocument", Format("doc", "application/msword", _LIBRARY)),
+    ("PowerPoint Document", Format("ppt", "application/vnd.ms-powerpoint", _LIBRARY)),
+    ("WORKBOOK", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
+    ("Workbook", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
+    ("Book", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
 )
 
 #: The header token that the Current User stream of an encrypted presentation has.

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from worker.extracted import Extracted, flat, markdown_title, one_line
-from worker.filetype import Format, Refused
+from worker.extracted import Extracted, Input, Refused, flat, markdown_title, one_line
 
 if TYPE_CHECKING:
     from kreuzberg import ExtractionConfig, ExtractionResult, PageConfig
@@ -19,27 +18,32 @@ _PAGE_MARK = "\n\n\u2402{page_num}\u2403\n\n"
 _PAGE_MARK_FOUND = re.compile("\\s*\u2402(\\d+)\u2403\\s*")
 
 
-def read_document(data: bytes, found: Format) -> Extracted:
-    result = _kreuzberg(data, found)
+#: Kinds of which the library is to write plain lines, not Markdown: Markdown from a PDF guesses headings from font
+#: sizes and moves paragraphs about.
+_PLAIN = frozenset(("pdf", "rtf", "eml", "msg"))
+
+
+def read_document(found: Input) -> Extracted:
+    result = _kreuzberg(found)
     if found.kind == "pdf":
         text, pages = _joined([_lines(str(page["content"])) for page in result.pages or []])
         text, pages = (text, pages) if text.strip() else (_lines(result.content), ())
     else:
         text, pages = _marked_pages(_lines(result.content))
-    if found.output == "markdown":
+    if found.kind not in _PLAIN:
         text, pages = _tidied(text, pages)
     fields: Mapping[str, Any] = result.metadata
-    headed = found.output == "markdown" and found.kind not in ("xlsx", "xls", "ods")  # "Sheet1" is no title
+    headed = found.kind not in _PLAIN and found.kind not in ("xlsx", "xls", "ods")  # "Sheet1" is no title
     title = _document_title(fields, text if headed else "")
     pages = pages or _sheets(text, fields.get("sheet_names"))
     return Extracted(found.kind, text, 0, title, _document_metadata(fields), pages, False, _warnings(result))
 
 
-def _kreuzberg(data: bytes, found: Format) -> ExtractionResult:
+def _kreuzberg(found: Input) -> ExtractionResult:
     import kreuzberg
 
     try:
-        return kreuzberg.extract_bytes_sync(data, found.mime, _config(found))
+        return kreuzberg.extract_bytes_sync(found.data, found.mime, _config(found.kind))
     except MemoryError:
         raise
     except (kreuzberg.MissingDependencyError, kreuzberg.ValidationError) as error:
@@ -54,7 +58,7 @@ def _kreuzberg(data: bytes, found: Format) -> ExtractionResult:
         raise Refused("damaged", f"a damaged {found.kind} document") from error
 
 
-def _config(found: Format) -> ExtractionConfig:
+def _config(kind: str) -> ExtractionConfig:
     """No cache, OCR, downloads or guessing; one thread, so that no output can depend on timing."""
     import kreuzberg
 
@@ -63,8 +67,8 @@ def _config(found: Format) -> ExtractionConfig:
     return kreuzberg.ExtractionConfig(
         use_cache=False,
         enable_quality_processing=False,
-        output_format=found.output,
-        pages=_page_config(found.kind),
+        output_format="plain" if kind in _PLAIN else "markdown",
+        pages=_page_config(kind),
         postprocessor=kreuzberg.PostProcessorConfig(enabled=False),
         concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
         tree_sitter=kreuzberg.TreeSitterConfig(enabled=False),

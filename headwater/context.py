@@ -235,16 +235,16 @@ class _Composer:
         """Chunks that alone stand between two chosen ones of the same version, scored as the lesser of the two."""
         if neighbours is None:
             return []
-        held: dict[tuple[str, int], dict[int, float]] = {}
+        held: dict[tuple[str, str, int], dict[int, float]] = {}
         for piece in self._chosen:
-            held.setdefault((piece.hit.path, piece.hit.seq), {})[piece.hit.chunk] = piece.hit.score
+            held.setdefault((piece.hit.file, piece.hit.path, piece.hit.seq), {})[piece.hit.chunk] = piece.hit.score
         found: list[Hit] = []
-        for (path, seq), scores in held.items():
+        for (file, path, seq), scores in held.items():
             for before, after in pairwise(sorted(scores)):
                 if after - before == 2:
                     score = min(scores[before], scores[after])
-                    between = neighbours(path, before + 1, before + 1)
-                    found += [replace(hit, score=score) for hit in between if hit.seq == seq]
+                    between = neighbours(file, before + 1, before + 1)
+                    found += [replace(hit, score=score) for hit in between if (hit.seq, hit.path) == (seq, path)]
         return found
 
     def context(self) -> Context:
@@ -308,12 +308,12 @@ def _joined(run: Sequence[_Piece], reader: _Reader) -> list[Passage]:
     a text that cannot be compared, joined by a blank line."""
     first = run[0].hit
     try:
-        text = None if first.start_line is None else reader.text(first.path)
-        compared = first.start_line is not None
+        compared = first.start_line is not None and first.member is None
+        text = reader.text(first.path) if compared else None
     except OSError:
         compared = False
     if not compared:
-        return [_passage(run, "\n\n".join(piece.hit.text for piece in run), reader.unseen(first.path))]
+        return [_passage(run, "\n\n".join(piece.hit.text for piece in run), reader.unseen(first.file))]
     if text is None or any(text[p.hit.start : p.hit.end] != p.hit.text for p in run):
         return [_passage([piece], piece.hit.text, _is_there(text, piece.hit)) for piece in run]
     return [_passage(run, text[first.start : run[-1].hit.end], verified=True)]

@@ -19,6 +19,9 @@ __all__ = [
     "content_hash",
     "document_id",
     "embedded_text",
+    "file_path",
+    "in_utc",
+    "member_path",
     "path_from_wire",
     "path_to_text",
     "path_to_wire",
@@ -28,8 +31,11 @@ __all__ = [
     "text_hash",
 ]
 
+#: between the path of a document and the name of a file within it
+_WITHIN = "!/"
+
 #: raised whenever the same bytes give other chunks, terms or fields, so that documents are written again
-PIPELINE_VERSION = 5
+PIPELINE_VERSION = 6
 
 _NAMESPACE = uuid.UUID("6f0d5f0e-7f0b-5c1e-9a51-5d1b6f3a2c11")
 
@@ -86,6 +92,12 @@ def rfc3339(mtime_ns: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def in_utc(moment: datetime) -> str:
+    """A time as RFC 3339 in UTC with microseconds; one without a zone is taken to be in UTC. Raises OverflowError."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def path_to_text(path: bytes) -> str:
     """A path as text that people read. Bytes that are not UTF-8 show as ``%XX``; all else stands as it is."""
     try:
@@ -95,6 +107,16 @@ def path_to_text(path: bytes) -> str:
             quote_from_bytes(ch.encode("utf-8", "surrogateescape"), safe="") if "\udc80" <= ch <= "\udcff" else ch
             for ch in path.decode("utf-8", "surrogateescape")
         )
+
+
+def member_path(path: str, member: str | None) -> str:
+    """The path of a file within a document, as people see it: ``mail/a.zip!/b.pdf``. Without one, the document's."""
+    return path if member is None else f"{path}{_WITHIN}{member}"
+
+
+def file_path(path: str, member: str | None) -> str:
+    """The inverse of ``member_path``: the path of the file in the folder."""
+    return path if member is None else path.removesuffix(f"{_WITHIN}{member}")
 
 
 def path_to_wire(path: bytes) -> str:

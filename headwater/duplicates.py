@@ -49,10 +49,10 @@ def _documents(index: VectorIndex) -> list[_Sum]:
     for point in index.scan(with_vectors=True):
         if point.dense is None or not np.all(np.isfinite(point.dense)):
             continue
-        document = str(point.payload["document_id"])
-        held = sums.get(document)
+        path = str(point.payload["path"])
+        held = sums.get(path)
         if held is None:
-            held = sums[document] = _Sum(str(point.payload["path"]), np.zeros(point.dense.shape, np.float32))
+            held = sums[path] = _Sum(path, np.zeros(point.dense.shape, np.float32))
         held.vector += point.dense
         held.hashes.add(str(point.payload["text_hash"]))
     return sorted(sums.values(), key=lambda found: found.path)

@@ -1,11 +1,12 @@
 """Filters of a search: Python values, and a small text syntax, as conditions on indexed payload fields.
 
     ext:md,rst  -lang:de  path:guide/**  title:"Getting started"  heading:Install*  page:3..7  after:2026-01-01
-    before:30d  kind:markdown  meta.author:alice
+    before:30d  kind:markdown  author:alice*  created:2019..2021  pages:>100  from:*@example.org  meta.status:draft
 
 Terms are separated by blanks and all hold; ``-`` before one turns it round; values separated by commas are
 alternatives; quotes keep blanks and commas; ``*`` and ``?`` stand for any characters (a path is a glob in gitignore
-syntax). ``meta.NAME`` is a field of the document's front matter. Times are RFC 3339 dates or times (UTC if they do not
+syntax). ``meta.NAME`` is a field of the document's front matter or properties; author, from, to, cc, subject and
+keywords need no ``meta.``. Times are RFC 3339 dates or times (UTC if they do not
 say), or ages such as ``12h``, ``30d`` and ``2w``.
 """
 
@@ -13,13 +14,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Any, Protocol
 
 from pathspec import GitIgnoreSpec
 
+from headwater.document import in_utc
 from headwater.errors import QueryError
 from headwater.index import INDEXED_FIELDS, Condition
 
@@ -33,9 +35,12 @@ _NAMES = {
     "lang": "language", "language": "language", "kind": "kind", "title": "title", "heading": "headings",
     "headings": "headings", "page": "page", "chunk": "chunk", "modified": "modified_at",
     "modified_at": "modified_at", "after": "modified_at", "before": "modified_at", "seq": "seq",
-    "document_id": "document_id", "text_hash": "text_hash", "content_hash": "content_hash",
+    "created": "created", "pages": "pages", "document_id": "document_id", "text_hash": "text_hash",
+    "content_hash": "content_hash",
 }  # fmt: skip
 _META = "meta."
+#: fields of documents that are asked for so often that they need no "meta."
+_FIELD_NAMES = frozenset(("author", "from", "to", "cc", "subject", "keywords"))
 _BOUNDS = ("gte", "gt", "lte", "lt")
 _TERM = re.compile(r"""\s*(?P<minus>-?)(?P<name>[A-Za-z_]+(?:\.[^\s:="]+)?):(?P<value>(?:"[^"]*"|[^\s"])*)(?=\s|$)""")
 _VALUE = re.compile(r"""(?:"[^"]*"|[^,"])+""")
@@ -89,7 +94,7 @@ def from_mapping(filters: Mapping[str, FilterValue]) -> list[Condition]:
 
 
 def _condition(name: str, value: FilterValue) -> Condition:
-    if isinstance(name, str) and name.startswith(_META):
+    if isinstance(name, str) and (name.startswith(_META) or name in _FIELD_NAMES):
         values = value if isinstance(value, list | tuple | set | frozenset) else [value]
         if not values or not all(isinstance(one, str | int) for one in values):
             raise QueryError(f"the filter {name!r} has the value {value!r}: give texts or whole numbers")
@@ -115,7 +120,7 @@ def _bounded(name: str, value: Mapping[str, float | str]) -> Condition:
         raise QueryError(f"the filter {name!r} has the bounds {dict(value)!r}: give {wanted}")
     bounds: dict[str, Any] = dict(value)
     if INDEXED_FIELDS[name] == "datetime":
-        bounds = {bound: _in_utc(datetime.fromisoformat(text)) for bound, text in bounds.items()}
+        bounds = {bound: in_utc(datetime.fromisoformat(text)) for bound, text in bounds.items()}
     return Condition(name, **bounds)
 
 
@@ -127,11 +132,6 @@ def _is_bound(name: str, value: object) -> bool:
         return isinstance(value, str) and isinstance(datetime.fromisoformat(value), datetime)
     except ValueError:
         return False
-
-
-def _in_utc(moment: datetime) -> str:
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _field(name: str, value: object) -> str:
@@ -164,12 +164,13 @@ def _read(term: re.Match[str], index: Values, now: datetime) -> Iterator[Conditi
     values = [_unquoted(found[0]) for found in _VALUE.finditer(term["value"])]
     if not values or not all(values):
         raise QueryError(f"the filter {term[0].strip()!r} has no value: write {name}:VALUE")
-    if name.startswith(_META):
+    if name.startswith(_META) or name in _FIELD_NAMES:
         yield from _matching("fields", [_field(name, value) for value in values], index, negate)
         return
     field = _NAMES.get(name)
     if field is None:
-        known = ", ".join(sorted(set(_NAMES) - set(_NAMES.values()) | {"path", "kind", "title", "page"}))
+        shown = {"path", "kind", "title", "page", "created", "pages", *_FIELD_NAMES}
+        known = ", ".join(sorted(set(_NAMES) - set(_NAMES.values()) | shown))
         raise QueryError(f"there is no filter {name!r}: filters are {known}, meta.NAME")
     if field == "path":
         yield from _paths(values, index, negate)
@@ -235,8 +236,8 @@ def _number(name: str, text: str) -> int:
 def _moment(name: str, text: str, now: datetime) -> str:
     try:
         if age := _AGE.fullmatch(text):
-            return _in_utc(now - timedelta(**{_AGE_UNITS[age[2]]: int(age[1])}))
-        return _in_utc(datetime.fromisoformat(text))
+            return in_utc(now - timedelta(**{_AGE_UNITS[age[2]]: int(age[1])}))
+        return in_utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         raise QueryError(
             f"the filter {name}:{text} needs a time: write 2026-01-31, 2026-01-31T12:00:00Z or 30d"

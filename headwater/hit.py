@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from headwater.document import file_path
+
 __all__ = ["DuplicatePair", "Freshness", "Hit", "Hits"]
 
 
@@ -13,7 +15,8 @@ __all__ = ["DuplicatePair", "Freshness", "Hit", "Hits"]
 class Hit:
     """A found piece of a document.
 
-    ``path`` is relative to the folder, with ``/``. ``start`` and ``end`` are characters of the document's text (of
+    ``path`` is relative to the folder, with ``/``; for a file within a document (``member``: of an archive, attached to
+    a mail) it is ``a.zip!/b.pdf``. ``start`` and ``end`` are characters of the document's text (of
     the file itself for text formats); lines and pages count from 1 and are None where the format has none. A higher
     ``score`` is better; scores of different modes do not compare. ``stale``: whether the file has changed or gone since
     this version of it was indexed; None where the folder cannot be seen.
@@ -36,6 +39,12 @@ class Hit:
     language: str | None = None
     text_hash: str = ""
     stale: bool | None = None
+    member: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The path of the file in the folder: of an archive, say, where ``path`` is that of a document in it."""
+        return file_path(self.path, self.member)
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> Hit:

@@ -30,6 +30,7 @@ __all__ = [
     "Fusion",
     "IndexCounts",
     "Manifest",
+    "Member",
     "Mode",
     "Point",
     "Quantization",
@@ -67,6 +68,8 @@ INDEXED_FIELDS: Mapping[str, str] = {
     "directories": "keyword",
     "language": "keyword",
     "fields": "keyword",
+    "created": "datetime",
+    "pages": "integer",
 }
 
 
@@ -80,7 +83,8 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document: ``start``/``end`` are characters of the extracted text, lines and pages count from 1."""
+    """A piece of a document: ``start``/``end`` are characters of the extracted text, lines and pages count from 1. All
+    of them are those of a file within the document, if the chunk is from ``members[member]`` of its version."""
 
     number: int
     text: str
@@ -93,11 +97,25 @@ class Chunk:
     headings: tuple[str, ...] = ()
     #: what is put above the text for the model and for the search by words; ``text_hash`` is of both
     context: str = ""
+    member: int | None = None
 
     @property
     def embedded(self) -> str:
         """What the model reads."""
         return embedded_text(self.text, self.context)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file within a document (of an archive, attached to a mail), by its name there: to those who search, a document
+    of its own."""
+
+    name: str
+    kind: str
+    title: str | None = None
+    #: ISO 639-1
+    language: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +138,9 @@ class DocumentWrite:
     language: str | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
     partial: str | None = None
+    members: Sequence[Member] = ()
+    #: files within it that are not indexed, each with the reason
+    unread: Sequence[str] = ()
     #: chunks of the whole version, when these are only some of them
     total_chunks: int | None = None
 
@@ -332,6 +353,10 @@ class VectorIndex(Protocol):
 
     def document_vectors(self, document_id: str) -> Vector:
         """Dense vectors of a document's chunks, shape [chunks, dimension]; no rows if there are none."""
+        ...
+
+    def path_vectors(self, path: str) -> Vector:
+        """As ``document_vectors``, of what has this path: a file within a document too."""
         ...
 
     def document_chunks(self, document_id: str, first: int, last: int) -> list[Mapping[str, Any]]:

@@ -239,6 +239,10 @@ class ProcessIndex:
         rows: Vector = self._ask("document_vectors", document_id)
         return rows
 
+    def path_vectors(self, path: str) -> Vector:
+        rows: Vector = self._ask("path_vectors", path)
+        return rows
+
     def search(self, query: SearchQuery) -> list[ScoredChunk]:
         found: list[ScoredChunk] = self._ask("search", query, first=True)
         return found

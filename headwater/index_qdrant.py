@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.document import point_id, record_id
+from headwater.document import in_utc, member_path, point_id, record_id
 from headwater.errors import IndexUnavailable, QueryError
 from headwater.failpoints import reach
 from headwater.index import (
@@ -22,6 +23,7 @@ from headwater.index import (
     Condition,
     DocumentState,
     DocumentWrite,
+    Member,
     Point,
     ScoredChunk,
     SearchQuery,
@@ -36,7 +38,7 @@ _Item = TypeVar("_Item")
 #: payload fields of a document's record
 RECORD_FIELDS = (
     "path", "document_id", "content_hash", "seq", "title", "modified_at", "kind", "size", "chunks", "pipeline",
-    "partial", "metadata",
+    "partial", "metadata", "members", "unread",
 )  # fmt: skip
 #: candidates that each half of a hybrid search brings, at least
 _CANDIDATES = 50
@@ -173,8 +175,13 @@ class QdrantIndex(ABC):
         return found
 
     def document_vectors(self, document_id: str) -> Vector:
-        of_document = (Condition("document_id", any_of=(document_id,)),)
-        points = self._scroll(of_document, ("chunk",), with_vectors=True)
+        return self._dense_of(Condition("document_id", any_of=(document_id,)))
+
+    def path_vectors(self, path: str) -> Vector:
+        return self._dense_of(Condition("path", any_of=(path,)))
+
+    def _dense_of(self, which: Condition) -> Vector:
+        points = self._scroll((which,), ("chunk",), with_vectors=True)
         found = [point for point in points if point.dense is not None]
         found.sort(key=lambda point: int(point.payload["chunk"]))
         rows = [point.dense for point in found if point.dense is not None]
@@ -256,17 +263,17 @@ def document_points(document: DocumentWrite) -> Iterator[Point]:
 
 
 def _chunk_points(document: DocumentWrite) -> Iterator[Point]:
-    shared = filter_fields(document)
+    whole = Member("", document.kind, document.title, document.language, document.metadata)
+    shared: dict[int | None, dict[str, Any]] = {None: _shared_fields(document, whole)}
+    shared |= {at: _shared_fields(document, member) for at, member in enumerate(document.members)}
     for chunk, dense, sparse in zip(document.chunks, document.dense, document.sparse, strict=True):
         payload = {
             "text": chunk.text,
-            "path": document.path,
             "document_id": document.document_id,
             "chunk": chunk.number,
             "text_hash": chunk.text_hash,
             "content_hash": document.content_hash,
             "seq": document.seq,
-            "title": document.title,
             "headings": list(chunk.headings),
             "start": chunk.start,
             "end": chunk.end,
@@ -274,27 +281,51 @@ def _chunk_points(document: DocumentWrite) -> Iterator[Point]:
             "end_line": chunk.end_line,
             "page": chunk.page,
             "modified_at": document.modified_at,
-            "kind": document.kind,
             **({"context": chunk.context} if chunk.context else {}),
-            **shared,
+            **shared[chunk.member],
         }
         yield Point(point_id(document.document_id, chunk.number), payload, dense, sparse)
 
 
-def filter_fields(document: DocumentWrite) -> dict[str, Any]:
-    """What a document's points carry to be filtered by: extension (lower case, without dot), the directories that hold
-    it, its language, and the fields of its front matter as "name=value", one for each value of a list."""
-    parents = PurePosixPath(document.path).parents
+def _shared_fields(document: DocumentWrite, of: Member) -> dict[str, Any]:
+    """What all chunks of a document, or of one file within it, carry: whose they are, and what they are filtered by."""
+    member = of.name or None
+    path = member_path(document.path, member)
     return {
-        "extension": PurePosixPath(document.path).suffix.lstrip(".").lower() or None,
+        "path": path,
+        **({"member": member} if member else {}),
+        "title": of.title,
+        "kind": of.kind,
+        **filter_fields(path, of.language, of.metadata),
+    }
+
+
+def filter_fields(path: str, language: str | None, metadata: Mapping[str, object]) -> dict[str, Any]:
+    """Extension (lower case, without dot), the directories that hold it, language, when it was created, how many pages
+    it has, and its other fields as "name=value", one for each value of a list."""
+    parents = PurePosixPath(path).parents
+    pages = metadata.get("pages")
+    return {
+        "extension": PurePosixPath(path).suffix.lstrip(".").lower() or None,
         "directories": [str(parent) for parent in parents if str(parent) != "."],
-        "language": document.language,
+        "language": language,
         "fields": sorted(
             f"{name.lower()}={_field_text(one)}"
-            for name, value in document.metadata.items()
+            for name, value in metadata.items()
             for one in (value if isinstance(value, list | tuple) else [value])
         ),
+        "created": _moment(metadata.get("created") or metadata.get("date")),
+        "pages": pages if isinstance(pages, int) and not isinstance(pages, bool) else None,
     }
+
+
+def _moment(value: object) -> str | None:
+    """A date or time of a document's own, as RFC 3339 in UTC; None if it is none."""
+    try:
+        found = datetime.fromisoformat(value.strip()) if isinstance(value, str) else None
+        return None if found is None else in_utc(found)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _field_text(value: object) -> str:
@@ -316,6 +347,8 @@ def _record_point(document: DocumentWrite) -> Point:
         "pipeline": document.pipeline,
         "partial": document.partial,
         "metadata": dict(document.metadata),
+        **({"members": len(document.members)} if document.members else {}),
+        **({"unread": list(document.unread)} if document.unread else {}),
     }
     return Point(record_id(document.document_id), payload)
 

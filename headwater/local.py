@@ -170,7 +170,7 @@ class LocalEngine:
             found = self._index.search(replace(query, limit=limit))
             best: dict[str, ScoredChunk] = {}
             for chunk in found:
-                best.setdefault(chunk.payload["document_id"], chunk)
+                best.setdefault(chunk.payload["path"], chunk)
             if len(best) >= query.limit or len(found) < limit or limit == _MOST_CHUNKS:
                 return list(best.values())[: query.limit]
             limit = min(4 * limit, _MOST_CHUNKS)
@@ -189,7 +189,7 @@ class LocalEngine:
         hit = Hit.from_mapping({**found.payload, "score": found.score})
         if self._sources is None:
             return hit
-        return replace(hit, stale=self._sources.modified(hit.path) != hit.modified_at)
+        return replace(hit, stale=self._sources.modified(hit.file) != hit.modified_at)
 
     def _wait(self, what: str, timeout_s: float) -> None:
         """Until a path is searchable as it is now, or everything that was noticed is. Raises ServiceUnavailable."""
@@ -256,22 +256,22 @@ class LocalEngine:
             query = SearchQuery("dense", limit, self._embed(text))
         else:
             check_text(path)
-            document, vectors = self._vectors_of(path)
+            own, vectors = self._vectors_of(path)
             if not len(vectors):
                 raise QueryError(f"no document {path!r} is in the index: give its path relative to the folder")
             mean = vectors.mean(axis=0)
             dense = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
-            others = Condition("document_id", any_of=(document,), negate=True)
-            query = SearchQuery("dense", limit, dense, conditions=(others,))
+            query = SearchQuery("dense", limit, dense, conditions=(replace(own, negate=True),))
         return Hits(map(self._hit, self._index.search(query)), self.freshness())
 
-    def _vectors_of(self, path: str) -> tuple[str, Vector]:
-        """By the path itself, or by the form in which a name that is not UTF-8 is shown."""
+    def _vectors_of(self, path: str) -> tuple[Condition, Vector]:
+        """What is asked for, and its vectors: by the path itself, by the form in which a name that is not UTF-8 is
+        shown, or by the path of a file within a document."""
         for name in (path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)):
             document = document_id(name)
             if len(vectors := self._index.document_vectors(document)):
-                break
-        return document, vectors
+                return Condition("document_id", any_of=(document,)), vectors
+        return Condition("path", any_of=(path,)), self._index.path_vectors(path)
 
     def similarity(self, a: str, b: str) -> float:
         for text in (a, b):

@@ -9,6 +9,7 @@ costs nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
@@ -16,11 +17,11 @@ from typing import Any
 
 from headwater.decode import Undecodable, decode
 from worker.extracted import Extracted, Input, Reader, Refused, flat, markdown_title, one_line
-from worker.filetype import Format, of_text, sniff
+from worker.filetype import ARCHIVES, Format, of_text, sniff
 from worker.outline import plain_title
 from worker.webpage import read_page
 
-__all__ = ["Extracted", "Refused", "extract"]
+__all__ = ["Extracted", "Refused", "extract", "read", "without_text"]
 
 #: Front matter beyond this many characters is taken for body: nobody writes so much by hand.
 MAX_FRONT_MATTER_CHARS = 64 * 1024
@@ -28,8 +29,17 @@ MAX_FRONT_MATTER_CHARS = 64 * 1024
 _TITLE_LINES = 400
 
 
-def extract(data: bytes, name: str, *, max_chars: int = 20_000_000) -> Extracted:
-    """Read one whole document. `name` is its file name or path and only breaks ties between text formats.
+def extract(data: bytes, name: str, *, max_chars: int = 20_000_000, passwords: Sequence[str] = ()) -> Extracted:
+    """`read`, for a document that must have a text of its own: raises `Refused` if it has none."""
+    found = read(data, name, max_chars=max_chars, passwords=passwords)
+    if not found.text.strip():
+        raise without_text(found.kind)
+    return found
+
+
+def read(data: bytes, name: str, *, max_chars: int = 20_000_000, passwords: Sequence[str] = ()) -> Extracted:
+    """Read one whole document, but not yet the files within it, which its `members` are; an archive has no text beside
+    them. `name` is its file name or path and only breaks ties between text formats.
 
     Text beyond `max_chars` characters is cut and `partial` says so. Raises `Refused` for reasons that lie in
     the document; MemoryError, and OSError when the PDF engine cannot be set up, for reasons that may pass.
@@ -37,22 +47,20 @@ def extract(data: bytes, name: str, *, max_chars: int = 20_000_000) -> Extracted
     if not data or data.isspace():
         raise Refused("empty", "an empty file")
     found = sniff(data, name)
-    read = _read(data, name, found) if found else _decoded(data, name)
-    if not read.text.strip():
-        raise _without_text(read.kind)
-    return _cut(read, max_chars)
+    return _cut(_read(data, name, found, passwords) if found else _decoded(data, name), max_chars)
 
 
-def _read(data: bytes, name: str, found: Format) -> Extracted:
+def _read(data: bytes, name: str, found: Format, passwords: Sequence[str] = ()) -> Extracted:
     module, _, function = found.reader.partition(":")
     reader: Reader = getattr(import_module(module), function)
-    return reader(Input(data, name, found.kind, found.mime))
+    return reader(Input(data, name, found.kind, found.mime, passwords))
 
 
-def _without_text(kind: str) -> Refused:
+def without_text(kind: str) -> Refused:
+    """Why a document of this kind in which no text was found is not for the index."""
     if kind == "pdf":
         return Refused("no text layer", "a PDF without a text layer, perhaps a scan")
-    return Refused("empty", "no text in the document")
+    return Refused("empty", "an archive without files" if kind in ARCHIVES else "no text in the document")
 
 
 def _cut(read: Extracted, max_chars: int) -> Extracted:

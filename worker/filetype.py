@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from worker.extracted import Refused
 
-__all__ = ["Format", "of_text", "sniff"]
+__all__ = ["ARCHIVES", "Format", "of_text", "sniff"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,12 @@ class Format:
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _ODF = "application/vnd.oasis.opendocument."
 
+#: kinds that have no text of their own beside the files within them
+ARCHIVES = frozenset(("zip", "tar", "7z", "compressed", "mbox", "warc"))
+_ZIP = Format("zip", "application/zip", "worker.archives:read_zip")
+_TAR = Format("tar", "application/x-tar", "worker.archives:read_tar")
+_SEVEN_ZIP = Format("7z", "application/x-7z-compressed", "worker.archives:read_7z")
+_COMPRESSED = Format("compressed", "", "worker.archives:read_compressed")
 _LIBRARY = "worker.office:read_document"
 _PDF = Format("pdf", "application/pdf", _LIBRARY)
 _RTF = Format("rtf", "application/rtf", _LIBRARY)
@@ -64,18 +70,24 @@ _OLE_STREAMS = (
 #: The header token that the Current User stream of an encrypted presentation has.
 _PPT_ENCRYPTED = b"\xdf\xc4\xd1\xf3"
 
-_ARCHIVE, _IMAGE, _SOUND = "archives are not read", "images are not read", "sound and video are not read"
+#: Signature of what holds files, and where it stands.
+_ARCHIVE_SIGNATURES = (
+    (b"\x1f\x8b", 0, _COMPRESSED),
+    (b"BZh", 0, _COMPRESSED),
+    (b"\xfd7zXZ\x00", 0, _COMPRESSED),
+    (b"7z\xbc\xaf\x27\x1c", 0, _SEVEN_ZIP),
+    (b"ustar", 257, _TAR),
+)
+
+_ARCHIVE, _IMAGE, _SOUND = "archives of this kind are not read", "images are not read", "sound and video are not read"
 #: Signature, where it stands, what the file is. One of letters only needs a NUL byte nearby to count: a text
 #: may begin with "ID3 tags are" or "GIF89a is".
 _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
-    (b"\x1f\x8b", 0, "unsupported", _ARCHIVE),
     (b"\x1f\x9d", 0, "unsupported", _ARCHIVE),
-    (b"BZh91AY&SY", 0, "unsupported", _ARCHIVE),
-    (b"\xfd7zXZ\x00", 0, "unsupported", _ARCHIVE),
-    (b"7z\xbc\xaf\x27\x1c", 0, "unsupported", _ARCHIVE),
     (b"Rar!\x1a\x07", 0, "unsupported", _ARCHIVE),
     (b"\x28\xb5\x2f\xfd", 0, "unsupported", _ARCHIVE),
-    (b"ustar", 257, "unsupported", _ARCHIVE),
+    (b"!<arch>\n", 0, "unsupported", _ARCHIVE),
+    (b"MSCF\x00", 0, "unsupported", _ARCHIVE),
     (b"\x89PNG\r\n", 0, "unsupported", _IMAGE),
     (b"\xff\xd8\xff", 0, "unsupported", _IMAGE),
     (b"GIF87a", 0, "unsupported", _IMAGE),
@@ -156,6 +168,9 @@ def sniff(data: bytes, name: str) -> Format | None:
         return _ole(data, name)
     if data.startswith(b"{\\rtf"):
         return _RTF
+    for signature, at, archive in _ARCHIVE_SIGNATURES:
+        if data.startswith(signature, at) and not (signature.isalnum() and data[:1024].isascii()):
+            return archive
     for signature, at, code, reason in _SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             raise Refused(code, reason)
@@ -231,7 +246,7 @@ def _zip_format(archive: zipfile.ZipFile) -> Format:
             return found
     if "[content_types].xml" in names or mimetype:
         raise Refused("unsupported", "this Office format is not read")
-    raise Refused("unsupported", _ARCHIVE)
+    return _ZIP
 
 
 def _zip_mimetype(archive: zipfile.ZipFile) -> str:

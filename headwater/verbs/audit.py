@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
-from headwater.document import document_id, path_to_text
+from headwater.document import document_id, file_path, path_to_text
 from headwater.index import Point, SeenPoint
 from headwater.points import Points, pages
 from headwater.verbs.rereading import Rereader, Unreadable, Vanished
@@ -338,8 +338,8 @@ def _document_of(point: Point) -> str | None:
 
 
 def _path_of(point: Point) -> str:
-    path = point.payload.get("path")
-    return path if isinstance(path, str) else ""
+    path, member = point.payload.get("path"), point.payload.get("member")
+    return file_path(path, member if isinstance(member, str) else None) if isinstance(path, str) else ""
 
 
 def _path_from(stray: Stray) -> bytes | None:

@@ -112,6 +112,13 @@ class Settings(BaseSettings):
     sandboxes: int = Field(default=0, ge=0, le=256)
     extract_timeout_s: float = Field(default=60.0, gt=0)
     sandbox_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
+    #: files within files (archives, attachments) are read to this depth; 0: not at all
+    archive_depth: int = Field(default=4, ge=0, le=16)
+    #: most files that are read within one document, and most bytes that they may unpack to
+    archive_members: int = Field(default=10_000, ge=1, le=100_000)
+    archive_bytes: int = Field(default=1024**3, ge=1)
+    #: passwords to try on encrypted documents, one in a line, in a file that nobody else may read
+    password_file: Path | None = None
     #: writing stops when the state directory's file system has less free space than this
     min_free_bytes: int = Field(default=128 * 1024**2, ge=0)
     #: the embedded index is compacted when so many of its points, and a quarter of all, are dead
@@ -163,7 +170,7 @@ class Settings(BaseSettings):
         """An empty variable counts as not set, so "no prompt" is written as two quotes in the environment."""
         return "" if value == _EMPTY else value
 
-    @field_validator("folder", "state_dir", mode="after")
+    @field_validator("folder", "state_dir", "password_file", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(os.path.realpath(value.expanduser()))
@@ -229,8 +236,26 @@ class Settings(BaseSettings):
             self.document_prompt,
             self.language,
             self.heading_context,
+            self.max_file_bytes,
+            (self.archive_depth, self.archive_members, self.archive_bytes),
+            _scrambled(self.passwords()),
         )
-        return hashlib.sha256(repr((*parts, self.max_file_bytes)).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def passwords(self) -> tuple[str, ...]:
+        """Those of the password file, in its order. Raises SettingsError if it cannot be read, or others may."""
+        if self.password_file is None:
+            return ()
+        where = f"the file of passwords {self.password_file}"
+        try:
+            if self.password_file.stat().st_mode & 0o077:
+                raise SettingsError(f"{where} may be read by others: run 'chmod 600' on it")
+            lines = self.password_file.read_text("utf-8").splitlines()
+        except OSError as error:
+            raise SettingsError(f"{where} cannot be read ({error.strerror}): mend HEADWATER_PASSWORD_FILE") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{where} is no text in UTF-8: write one password in a line") from None
+        return tuple(dict.fromkeys(line for line in lines if line))
 
     def to_environment(self) -> dict[str, str]:
         """All settings that have a value, as environment variables for a child process."""
@@ -241,6 +266,13 @@ class Settings(BaseSettings):
             else json.dumps(value)
             for name, value in given.items()
         }
+
+
+def _scrambled(passwords: tuple[str, ...]) -> str:
+    """What changes when they do, and is too slow to try passwords on: it gets into the index."""
+    if not passwords:
+        return ""
+    return hashlib.scrypt("\n".join(passwords).encode(), salt=b"headwater passwords", n=2**14, r=8, p=1).hex()
 
 
 def _refuse_unknown(cls: type[Settings], flags: dict[str, Any]) -> None:

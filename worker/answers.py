@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headwater.document import text_hash
-from headwater.index import Chunk
+from headwater.index import Chunk, Member
 from worker.exchange import Garbled
 
 __all__ = ["Answer", "Extraction", "Failure", "Refusal", "understand"]
@@ -27,6 +27,13 @@ class Extraction:
     partial: str | None
     #: ISO 639-1; told by the pool, not by the child
     language: str | None = None
+    members: tuple[Member, ...] = ()
+    #: files within it that are not indexed, each with the reason
+    unread: tuple[str, ...] = ()
+
+    def language_of(self, chunk: Chunk) -> str | None:
+        """That of the document, or of the file within it, that the chunk is from."""
+        return self.language if chunk.member is None else self.members[chunk.member].language
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +68,39 @@ def understand(answer: Mapping[str, Any], number: int) -> Answer:
 
 
 def _extraction(answer: Mapping[str, Any]) -> Extraction:
-    chunks, metadata = answer["chunks"], answer["metadata"]
-    if not isinstance(chunks, list) or len(chunks) > _MOST_CHUNKS or not isinstance(metadata, dict):
-        raise ValueError("chunks or fields of another form")
+    chunks, members = answer["chunks"], answer["members"]
+    if not isinstance(chunks, list) or len(chunks) > _MOST_CHUNKS or not isinstance(members, list):
+        raise ValueError("chunks of another form")
     return Extraction(
-        tuple(_chunk(raw, number) for number, raw in enumerate(chunks)),
+        tuple(_chunk(raw, number, len(members)) for number, raw in enumerate(chunks)),
         _text(answer["kind"]),
         _text_or_none(answer["title"]),
-        metadata,
+        _fields(answer["metadata"]),
         _text_or_none(answer["partial"]),
+        members=tuple(_member(raw) for raw in members),
+        unread=tuple(_text(reason) for reason in answer["unread"]),
     )
 
 
-def _chunk(raw: Mapping[str, Any], number: int) -> Chunk:
+def _member(raw: Mapping[str, Any]) -> Member:
+    title = _text_or_none(raw["title"])
+    return Member(_text(raw["name"]), _text(raw["kind"]), title, metadata=_fields(raw["metadata"]))
+
+
+def _fields(raw: object) -> dict[str, object]:
+    if not isinstance(raw, dict):
+        raise TypeError("fields of another form")
+    return raw
+
+
+def _chunk(raw: Mapping[str, Any], number: int, members: int) -> Chunk:
     found = Chunk(**{**raw, "headings": tuple(_text(heading) for heading in raw["headings"])})
     whole = (found.number, found.start, found.end)
-    optional = (found.start_line, found.end_line, found.page)
+    optional = (found.start_line, found.end_line, found.page, found.member)
     if not all(type(value) is int for value in whole + tuple(v for v in optional if v is not None)):
         raise TypeError("a place in the text that is no whole number")
+    if found.member is not None and not 0 <= found.member < members:
+        raise ValueError("a chunk of a file that is not there")
     if found.number != number or text_hash(_text(found.text), _text(found.context)) != found.text_hash:
         raise ValueError("a chunk that is not what it says")
     return found

@@ -27,8 +27,8 @@ _BROKEN = (
 _DAMAGED = "damaged in the archive"
 _ENCRYPTED = "protected by a password"
 _TOO_MUCH = "it unpacks to more than is allowed"
-#: bytes of a tar archive within a compressed file that tell that it is one
-_TAR_HEAD = 512
+#: bytes of a block of a tar archive; the first tells that it is one, and what breaks off is read block by block
+_BLOCK = 512
 #: most bytes that are unpacked to look for the files of a compressed archive of several
 _MOST_BYTES = 1024 * 1024 * 1024
 #: of a 7z archive, whose files are all in memory at once
@@ -94,7 +94,7 @@ def read_tar(found: Input) -> Extracted:
 def _tar_members(file: IO[bytes], mode: str) -> Iterator[Member]:
     """What stands before damage is given; then the damage is a member that cannot be read."""
     try:
-        with tarfile.open(fileobj=file, mode=cast(Any, mode)) as archive:
+        with tarfile.open(fileobj=file, mode=cast(Any, mode), bufsize=_BLOCK) as archive:
             for info in archive:
                 if info.isreg():
                     yield Member(info.name, _tar_reader(archive, info))
@@ -143,7 +143,7 @@ def _reader(unpack: Callable[[], IO[bytes]]) -> Callable[[int], bytes]:
 def _is_tar(unpack: Callable[[], IO[bytes]]) -> bool:
     try:
         with closing(unpack()) as file:
-            return file.read(_TAR_HEAD)[257:262] == b"ustar"
+            return file.read(_BLOCK)[257:262] == b"ustar"
     except _BROKEN:
         return False  # what is damaged is told when it is read
 
@@ -192,7 +192,9 @@ def read_7z(found: Input) -> Extracted:
             raise Refused("too large", _TOO_MUCH) from error
         except py7zr.exceptions.PasswordRequired:
             continue
-        except (py7zr.exceptions.ArchiveError, *_BROKEN) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # damage and a wrong password end in errors of all kinds
             if secret is None:  # with a wrong one, all looks damaged
                 raise Refused("damaged", "a damaged 7z archive") from error
     raise Refused("encrypted", _ENCRYPTED)

@@ -73,7 +73,7 @@ _PPT_ENCRYPTED = b"\xdf\xc4\xd1\xf3"
 #: Signature of what holds files, and where it stands.
 _ARCHIVE_SIGNATURES = (
     (b"\x1f\x8b", 0, _COMPRESSED),
-    (b"BZh", 0, _COMPRESSED),
+    (b"1AY&SY", 4, _COMPRESSED),
     (b"\xfd7zXZ\x00", 0, _COMPRESSED),
     (b"7z\xbc\xaf\x27\x1c", 0, _SEVEN_ZIP),
     (b"ustar", 257, _TAR),
@@ -160,8 +160,6 @@ def sniff(data: bytes, name: str) -> Format | None:
 
     Raises `Refused` for what is recognised and cannot be read.
     """
-    if _is_pdf(data, name):
-        return _PDF
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip(data)
     if data.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
@@ -169,8 +167,10 @@ def sniff(data: bytes, name: str) -> Format | None:
     if data.startswith(b"{\\rtf"):
         return _RTF
     for signature, at, archive in _ARCHIVE_SIGNATURES:
-        if data.startswith(signature, at) and not (signature.isalnum() and data[:1024].isascii()):
+        if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             return archive
+    if _is_pdf(data, name):  # after what may hold one, packed as it is, in its first bytes
+        return _PDF
     for signature, at, code, reason in _SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             raise Refused(code, reason)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from headwater.document import member_path, path_to_text
 from worker.extract import read, without_text
@@ -64,9 +65,12 @@ class Unread:
 
 @dataclass(slots=True)
 class Reading:
-    """What became of the files within a document, once all its pieces are taken."""
+    """What a document is, and what became of the files within it, once all its pieces are taken."""
 
     unread: list[Unread] = field(default_factory=list)
+    kind: str = ""
+    title: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
     #: why files are missing that were not even looked at
     cut: str | None = None
     partial: list[str] = field(default_factory=list)
@@ -87,10 +91,10 @@ class Reading:
             told.append(self.cut)
         return "; ".join(told[:3]) or None
 
-    def refusal(self, kind: str) -> Refused:
-        """Why nothing of a document of this kind is indexed."""
-        if kind not in ARCHIVES or not (self.unread or self.cut):
-            return without_text(kind)
+    def refusal(self) -> Refused:
+        """Why nothing of the document is indexed."""
+        if self.kind not in ARCHIVES or not (self.unread or self.cut):
+            return without_text(self.kind)
         if not self.unread:
             return Refused("too large", str(self.cut))
         worst = next((found for found in self.unread if found.code not in _WORDLESS), self.unread[0])
@@ -106,18 +110,18 @@ def read_deep(
     *,
     limits: Limits = Limits(),
     passwords: Sequence[str] = (),
-    skipped: Collection[str] = (),
+    skipped: Mapping[str, str] = MappingProxyType({}),
     on_member: Callable[[str], None] = lambda name: None,
 ) -> Iterator[Piece]:
     """The document and the files within it that have a text, in the order in which they stand there, one at a time.
 
-    ``skipped`` are files that are not looked into. ``on_member`` hears the name of each file before it is read. Raises
-    Refused if nothing in it is for the index, and what ``worker.extract.read`` raises.
+    ``skipped`` are files that are not looked into, with the reason. ``on_member`` hears the name of each file before it
+    is read. Raises Refused if nothing in it is for the index, and what ``worker.extract.read`` raises.
     """
     walk = _Walk(reading, limits, passwords, skipped, on_member)
-    kind = yield from walk.document(data, name)
+    yield from walk.document(data, name)
     if not walk.found:
-        raise reading.refusal(kind)
+        raise reading.refusal()
 
 
 class _Walk:
@@ -126,7 +130,7 @@ class _Walk:
         reading: Reading,
         limits: Limits,
         passwords: Sequence[str],
-        skipped: Collection[str],
+        skipped: Mapping[str, str],
         on_member: Callable[[str], None],
     ) -> None:
         self._reading = reading
@@ -140,14 +144,15 @@ class _Walk:
         self._chars_left = limits.chars
         self.found = 0
 
-    def document(self, data: bytes, name: str) -> Generator[Piece, None, str]:
-        """The pieces; returns the kind of the document."""
+    def document(self, data: bytes, name: str) -> Iterator[Piece]:
         self._bytes_left = min(self._limits.total_bytes, _FREE_BYTES + _MOST_RATIO * len(data))
         whole = read(data, name, max_chars=self._chars_left, passwords=self._passwords)
+        if whole.kind in ARCHIVES and not self._limits.depth:
+            raise Refused("unsupported", "archives are not read (HEADWATER_ARCHIVE_DEPTH is 0)")
+        self._reading.kind, self._reading.title, self._reading.metadata = whole.kind, whole.title, whole.metadata
         if whole.partial:
             self._reading.partial.append(whole.partial)
         yield from self._pieces(whole, None, (_digest(data),))
-        return whole.kind
 
     def _pieces(self, whole: Extracted, name: str | None, above: tuple[bytes, ...]) -> Iterator[Piece]:
         if whole.text.strip():
@@ -191,7 +196,7 @@ class _Walk:
 
     def _read(self, member: Member, name: str, above: tuple[bytes, ...]) -> tuple[Extracted, bytes]:
         if name in self._skipped:
-            raise Refused("damaged", "its reading was given up")
+            raise Refused("damaged", self._skipped[name])
         self._on_member(name)
         most = min(self._limits.member_bytes, self._bytes_left)
         data = member.read(most + 1)

@@ -284,11 +284,13 @@ class Pipeline:
             size=len(read.source.data),
             chunks=chunks,
             dense=np.stack(dense) if dense else np.zeros((0, self._dimension()), np.float32),
-            sparse=[self._encode_sparse(chunk.embedded, read.extraction.language) for chunk in chunks],
+            sparse=[self._encode_sparse(chunk.embedded, read.extraction.language_of(chunk)) for chunk in chunks],
             title=read.extraction.title,
             language=read.extraction.language,
             metadata=read.extraction.metadata,
             partial=read.extraction.partial,
+            members=read.extraction.members,
+            unread=read.extraction.unread,
             total_chunks=len(read.extraction.chunks),
         )
 

@@ -1,5 +1,7 @@
 """The extraction child: ``python -m worker.sandbox``. Hostile bytes come in, text and chunks go out.
 
+Files within a document are read one after the other; each is announced before, and has the limits of a document.
+
 It is confined (see ``confinement``) before a document comes, has a home of its own, a CPU limit and an alarm per
 document that ends it even if its parent is gone. Its death is its parent's to explain.
 """
@@ -12,15 +14,21 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from headwater.index import Chunk
 from worker.chunk import chunk
 from worker.confinement import confine
 from worker.frames import read_frame, write_frame
 from worker.tokens import ModelTokenizer
+
+if TYPE_CHECKING:
+    from worker.extracted import Extracted
+    from worker.members import Reading
 
 #: characters of a reason
 _MOST_REASON = 300
@@ -38,19 +46,31 @@ def main() -> None:
     setup, tokenizer_json = first
     confine(int(setup["memory_bytes"]), Path.cwd())  # before the first thread: it would stay outside
     _die_with(os.getppid())
-    import_module("worker.extract")  # now, not at the expense of the first document
+    import_module("worker.members")  # now, not at the expense of the first document
     server = _Server(ModelTokenizer(tokenizer_json.decode()), setup)
     write_frame(answers, {"ready": True})
     while (request := read_frame(requests)) is not None:
-        _reply(answers, request[0].get("id"), server.answer(*request))
+        replies = _Replies(answers, request[0].get("id"))
+        replies.send(server.answer(*request, announce=replies.announce))
 
 
-def _reply(answers: BinaryIO, number: object, answer: dict[str, Any]) -> None:
-    """Send an answer with the number of its request. It is encoded as a whole before the first byte is written."""
-    try:
-        write_frame(answers, {"id": number, **answer})
-    except MemoryError:
-        write_frame(answers, {"id": number, "failed": _NO_MEMORY})
+@dataclass(frozen=True, slots=True)
+class _Replies:
+    """To one request, whose number each has."""
+
+    stream: BinaryIO
+    number: object
+
+    def announce(self, member: str) -> None:
+        """Say which file within the document is read next."""
+        write_frame(self.stream, {"id": self.number, "member": member})
+
+    def send(self, answer: dict[str, Any]) -> None:
+        """Send the answer. It is encoded as a whole before the first byte is written."""
+        try:
+            write_frame(self.stream, {"id": self.number, **answer})
+        except MemoryError:
+            write_frame(self.stream, {"id": self.number, "failed": _NO_MEMORY})
 
 
 def _claim_stdout() -> BinaryIO:
@@ -66,15 +86,20 @@ class _Server:
         self._max_tokens = int(setup["max_tokens"])
         self._heading_context = bool(setup["heading_context"])
         self._timeout_s = float(setup["timeout_s"])
+        self._passwords = tuple(setup["passwords"])
+        self._limits = dict(setup["limits"])
 
-    def answer(self, request: dict[str, Any], data: bytes) -> dict[str, Any]:
+    def answer(self, request: dict[str, Any], data: bytes, announce: Callable[[str], None]) -> dict[str, Any]:
         """One document: {"chunks": [...], ...}, or {"refused": reason}, or {"failed": reason}."""
-        from worker.extract import Refused
+        from worker.extracted import Refused
 
-        _limit_cpu(self._timeout_s)
-        signal.setitimer(signal.ITIMER_REAL, self._timeout_s + 1.0)
+        def on_member(name: str) -> None:
+            announce(name)
+            self._allow_time()
+
+        self._allow_time()
         try:
-            return self._extract(request["name"], data)
+            return self._extract(request["name"], data, request.get("skipped", {}), on_member)
         except Refused as refusal:
             return {"refused": refusal.reason, "code": refusal.code}
         except MemoryError:
@@ -86,11 +111,46 @@ class _Server:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
 
-    def _extract(self, name: str, data: bytes) -> dict[str, Any]:
-        from worker.extract import extract
+    def _allow_time(self) -> None:
+        """From now on, for one document."""
+        _limit_cpu(self._timeout_s)
+        signal.setitimer(signal.ITIMER_REAL, self._timeout_s + 1.0)
 
-        found = extract(data, name)
-        chunks = chunk(
+    def _extract(
+        self, name: str, data: bytes, skipped: Mapping[str, str], on_member: Callable[[str], None]
+    ) -> dict[str, Any]:
+        from worker.members import Limits, Reading, read_deep
+
+        reading = Reading()
+        pieces = read_deep(
+            data,
+            name,
+            reading,
+            limits=Limits(**self._limits),
+            passwords=self._passwords,
+            skipped=skipped,
+            on_member=on_member,
+        )
+        members: list[dict[str, Any]] = []
+        chunks: list[Chunk] = []
+        for piece in pieces:
+            if piece.name is not None:
+                members.append({"name": piece.name, **_about(piece.read)})
+            found = self._chunks(piece.read)[: _MOST_CHUNKS - len(chunks)]
+            member = None if piece.name is None else len(members) - 1
+            chunks += [replace(one, number=len(chunks) + at, member=member) for at, one in enumerate(found)]
+        if len(chunks) >= _MOST_CHUNKS:
+            reading.partial.append(f"only the first {_MOST_CHUNKS} chunks are indexed")
+        return {
+            **_about(reading),
+            "chunks": [asdict(one) for one in chunks],
+            "members": members,
+            "partial": reading.why_partial(),
+            "unread": reading.reasons(),
+        }
+
+    def _chunks(self, found: Extracted) -> list[Chunk]:
+        return chunk(
             found.text,
             found.kind,
             self._tokenizer,
@@ -100,16 +160,10 @@ class _Server:
             own_lines=found.own_lines,
             heading_context=self._heading_context,
         )
-        partial = found.partial
-        if len(chunks) > _MOST_CHUNKS:
-            partial = f"only the first {_MOST_CHUNKS} chunks are indexed"
-        return {
-            "chunks": [asdict(piece) for piece in chunks[:_MOST_CHUNKS]],
-            "kind": found.kind,
-            "title": found.title,
-            "metadata": dict(found.metadata),
-            "partial": partial,
-        }
+
+
+def _about(found: Extracted | Reading) -> dict[str, Any]:
+    return {"kind": found.kind, "title": found.title, "metadata": dict(found.metadata)}
 
 
 # -- limits of one document ----------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from headwater.errors import SandboxUnavailable
 from headwater.failpoints import reach
@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 #: a child gets this long beyond its own limits before it is killed
 _GRACE_S = 3.0
 _START_TIMEOUT_S = 60.0
+#: the files within a document have together this many times the time of one
+_MOST_TIMES = 20
+#: files within a document whose reading ends the child, before the document counts as failed
+_MOST_SKIPPED = 3
 _SIGNALS = {
     signal.SIGKILL: "was killed, most likely for want of memory",
     signal.SIGXCPU: "used more processor time than it is allowed",
@@ -63,6 +67,8 @@ class _Setup:
     timeout_s: float
     memory_bytes: int
     heading_context: bool
+    passwords: tuple[str, ...] = field(default=(), repr=False)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Child:
@@ -73,6 +79,8 @@ class _Child:
         self._timeout_s = setup.timeout_s
         self._home = Home(home)
         self._numbers = count()
+        #: the file within the document that it has begun to read
+        self.member: str | None = None
         self._spent = False
         try:
             self._home.make()
@@ -106,6 +114,8 @@ class _Child:
             "heading_context": setup.heading_context,
             "timeout_s": setup.timeout_s,
             "memory_bytes": setup.memory_bytes,
+            "passwords": list(setup.passwords),
+            "limits": dict(setup.limits),
         }
         deadline = time.monotonic() + _START_TIMEOUT_S
         self._exchange.send(header, setup.tokenizer_json.encode(), deadline)
@@ -123,14 +133,15 @@ class _Child:
         """Whether it waits for a document: it may have died since the last, or still be talking about it."""
         return not self._spent and self._exchange.silent()
 
-    def ask(self, name: str, data: bytes) -> Answer:
-        """What came of a document. Raises _Dead, and the child then is of no use."""
+    def ask(self, name: str, data: bytes, skipped: Mapping[str, str]) -> Answer:
+        """What came of a document. ``skipped`` are files within it that are not looked into, with the reason. Raises
+        _Dead, and the child then is of no use."""
         number = next(self._numbers)
-        deadline = time.monotonic() + self._timeout_s + _GRACE_S
+        self.member = None
         try:
-            self._exchange.send({"name": name, "id": number}, data, deadline)
+            self._exchange.send({"name": name, "id": number, "skipped": dict(skipped)}, data, self._deadline())
             reach("sandbox:asked")
-            answer = understand(self._exchange.receive(deadline), number)
+            answer = understand(self._receive(number), number)
         except Late:
             raise _Dead(f"the extraction took longer than {self._timeout_s:.0f} s") from None
         except Ended:
@@ -142,6 +153,18 @@ class _Child:
         self._tidy()
         self._spent |= isinstance(answer, Failure)  # whatever broke may be broken still: the next gets a new child
         return answer
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout_s + _GRACE_S
+
+    def _receive(self, number: int) -> dict[str, Any]:
+        """The answer. Each file within the document has the time of a document, and all together that of a few."""
+        last = time.monotonic() + _MOST_TIMES * self._timeout_s
+        while True:
+            answer = self._exchange.receive(min(self._deadline(), last))
+            if answer.get("id") != number or not isinstance(answer.get("member"), str):
+                return answer
+            self.member = answer["member"]
 
     def _check_home(self) -> None:
         self._home.check(self._process.pid)
@@ -191,6 +214,14 @@ class _Dead(ExtractionFailed):
     """A failure after which the child cannot be used."""
 
 
+class _MemberFailed(ExtractionFailed):
+    """The failure of a file within a document: the rest of it can still be read."""
+
+    def __init__(self, member: str, reason: str) -> None:
+        super().__init__(reason)
+        self.member = member
+
+
 def _environment() -> dict[str, str]:
     """Nothing of ours (keys, addresses) but what Python needs to start."""
     kept = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
@@ -221,9 +252,14 @@ class SandboxPool:
         size: int = 0,
         language: Language | None = None,
         heading_context: bool = False,
+        passwords: Sequence[str] = (),
+        limits: Mapping[str, int] | None = None,
     ) -> None:
-        """``language``: who tells the language of each document, if anybody is to."""
-        self._setup = _Setup(tokenizer_json, max_tokens, timeout_s, memory_bytes, heading_context)
+        """``language``: who tells the language of each document, if anybody is to. ``limits``: those of
+        ``worker.members.Limits`` that are not to be the usual ones."""
+        self._setup = _Setup(
+            tokenizer_json, max_tokens, timeout_s, memory_bytes, heading_context, tuple(passwords), limits or {}
+        )
         self._homes = homes
         self._language = language
         self._free: queue.LifoQueue[_Slot] = queue.LifoQueue()
@@ -245,6 +281,13 @@ class SandboxPool:
             size=settings.sandboxes,
             language=Language(settings.language),
             heading_context=settings.heading_context,
+            passwords=settings.passwords(),
+            limits={
+                "depth": settings.archive_depth,
+                "members": settings.archive_members,
+                "member_bytes": settings.max_file_bytes,
+                "total_bytes": settings.archive_bytes,
+            },
         )
 
     def start(self) -> None:
@@ -266,21 +309,48 @@ class SandboxPool:
         Raises ExtractionRefused or ExtractionFailed with a reason for people, and SandboxUnavailable if no child
         can be had.
         """
+        skipped: dict[str, str] = {}
+        while True:
+            try:
+                return self._ask(name, data, skipped)
+            except _MemberFailed as failed:
+                if len(skipped) >= _MOST_SKIPPED or failed.member in skipped:
+                    raise ExtractionFailed(f"{failed.member} within it: {failed}") from None
+                skipped[failed.member] = str(failed)
+
+    def _ask(self, name: str, data: bytes, skipped: Mapping[str, str]) -> Extraction:
+        """One try, that leaves out files within the document that have failed before. Raises _MemberFailed too."""
         with self._lent() as child:
-            answer = child.ask(name, data)
+            try:
+                answer = child.ask(name, data, skipped)
+            except _Dead as dead:
+                if child.member is None:
+                    raise
+                raise _MemberFailed(child.member, str(dead)) from None
         match answer:
             case Extraction():
                 return self._with_language(answer)
             case Refusal(reason):
                 raise ExtractionRefused(reason)
+            case Failure(reason) if child.member is not None:
+                raise _MemberFailed(child.member, reason)
             case Failure(reason):
                 raise ExtractionFailed(reason)
 
     def _with_language(self, found: Extraction) -> Extraction:
+        """That of the document, and of each file within it."""
         if self._language is None:
             return found
-        texts = (chunk.text for chunk in found.chunks)
-        return replace(found, language=self._language.of(found.kind, texts, found.metadata))
+        texts: dict[int | None, list[str]] = {}
+        for chunk in found.chunks:
+            texts.setdefault(chunk.member, []).append(chunk.text)
+        tell = self._language.of
+        members = (
+            replace(member, language=tell(member.kind, texts.get(at, ()), member.metadata))
+            for at, member in enumerate(found.members)
+        )
+        language = tell(found.kind, texts.get(None, ()), found.metadata)
+        return replace(found, language=language, members=tuple(members))
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[_Child]:

@@ -101,4 +101,6 @@ class Rereader:
             language=extraction.language,
             metadata=extraction.metadata,
             partial=extraction.partial,
+            members=extraction.members,
+            unread=extraction.unread,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from worker.sandboxes import ExtractionFailed, ExtractionRefused, SandboxPool
 _SITECUSTOMIZE = """
 import ctypes, os, resource, signal, socket, sys, time
 import worker.extract
-real = worker.extract.extract
+real = worker.extract.read
 
 
 def spin():
@@ -83,11 +85,12 @@ WORDS = {
     "environment": lambda: "\\n".join(sorted(f"{k}={v}" for k, v in os.environ.items())),
     "where": lambda: f"{os.getpid()} {os.getcwd()} {os.stat('.').st_mode & 0o777:o}",
     "talk": talk,
+    "doze": lambda: time.sleep(0.6) or "awake",
 }
 
 
-def extract(data, name, **options):
-    verb = name.removesuffix(".txt")
+def read(data, name, **options):
+    verb = os.path.basename(name).removesuffix(".txt")
     if verb in DEATHS:
         DEATHS[verb]()
     if verb in WORDS:
@@ -97,7 +100,7 @@ def extract(data, name, **options):
     return real(data, name, **options)
 
 
-worker.extract.extract = extract
+worker.extract.read = read
 """
 MEMORY = 1024**3
 TIMEOUT_S = 1.0
@@ -217,6 +220,41 @@ def test_a_child_sees_nothing_of_our_environment(pool: SandboxPool) -> None:
     assert "PATH=" in found  # it does see what Python needs
     assert "QDRANT" not in found
     assert "secret" not in found
+
+
+def packed(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, f"The words of {name}.")
+    return file.getvalue()
+
+
+def test_files_in_an_archive_come_back_as_documents_of_their_own(pool: SandboxPool) -> None:
+    found = pool.extract("a.zip", packed("one.txt", "two.md"))
+    assert [(member.name, member.kind) for member in found.members] == [("one.txt", "text"), ("two.md", "markdown")]
+    assert [(chunk.number, chunk.member, chunk.start_line) for chunk in found.chunks] == [(0, 0, 1), (1, 1, 1)]
+    assert (found.kind, found.partial, found.unread) == ("zip", None, ())
+
+
+@pytest.mark.parametrize("verb", ["segfault", "eat", "bug"])
+def test_a_file_in_an_archive_that_ends_its_child_costs_only_itself(pool: SandboxPool, verb: str) -> None:
+    found = pool.extract("a.zip", packed("one.txt", f"{verb}.txt", "two.txt"))
+    assert [member.name for member in found.members] == ["one.txt", "two.txt"]
+    assert len(found.unread) == 1 and found.unread[0].startswith(f"{verb}.txt: the extraction ")
+    assert found.partial is not None and found.partial.startswith(f"{verb}.txt within it: ")
+
+
+def test_an_archive_of_which_file_after_file_ends_its_child_fails(pool: SandboxPool) -> None:
+    deadly = packed("segfault.txt", "abort.txt", "exit.txt", "kill.txt", "one.txt")
+    with pytest.raises(ExtractionFailed, match=r"^kill\.txt within it: "):
+        pool.extract("a.zip", deadly)
+
+
+def test_each_file_in_an_archive_has_the_time_of_a_document(pool: SandboxPool) -> None:
+    """Four of them take 0.6 s each where a document has one second."""
+    found = pool.extract("a.zip", packed(*(f"{number}/doze.txt" for number in range(4))))
+    assert len(found.members) == 4 and found.unread == ()
 
 
 def test_what_a_library_prints_does_not_reach_the_answers(pool: SandboxPool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headwater.document import text_hash
-from headwater.index import Chunk
+from headwater.index import Chunk, Member
 from worker.answers import Extraction, Failure, Refusal, understand
 from worker.exchange import Garbled
 
@@ -20,7 +20,7 @@ CHUNKS = (
 
 def answer(**changes: Any) -> dict[str, Any]:
     whole = {"id": 5, "chunks": [asdict(chunk) for chunk in CHUNKS], "kind": "text", "title": None, "metadata": {}}
-    return {**whole, "partial": None, **changes}
+    return {**whole, "partial": None, "members": [], "unread": [], **changes}
 
 
 def chunk(**changes: Any) -> list[dict[str, Any]]:
@@ -29,6 +29,10 @@ def chunk(**changes: Any) -> list[dict[str, Any]]:
 
 def test_what_a_child_read_is_understood() -> None:
     assert understand(answer(title="T"), 5) == Extraction(CHUNKS, "text", "T", {}, None)
+    member = {"name": "b.txt", "kind": "text", "title": None, "metadata": {"author": "Ada"}}
+    within = understand(answer(chunks=chunk(member=0), members=[member], unread=["c: empty"]), 5)
+    assert isinstance(within, Extraction) and within.chunks[0].member == 0
+    assert (within.members, within.unread) == ((Member("b.txt", "text", metadata={"author": "Ada"}),), ("c: empty",))
     assert understand({"id": 5, "refused": "empty"}, 5) == Refusal("empty")
     assert understand({"id": 5, "failed": "no memory"}, 5) == Failure("no memory")
 
@@ -53,6 +57,10 @@ def test_what_a_child_read_is_understood() -> None:
         answer(title=["T"]),
         answer(metadata=[]),
         answer(partial=1),
+        answer(members=None),
+        answer(members=[{"name": 1, "kind": "text", "title": None, "metadata": {}}]),
+        answer(chunks=chunk(member=0)),
+        answer(unread=[1]),
     ],
 )
 def test_what_does_not_fit_together_is_garbled(wrong: dict[str, Any]) -> None:

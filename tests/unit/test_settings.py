@@ -226,10 +226,29 @@ def test_what_chunks_depend_on_changes_the_fingerprint_and_nothing_else_does() -
         {"document_prompt": "x"},
         {"max_file_bytes": 5},
         {"heading_context": True},
+        {"archive_depth": 0},
+        {"archive_bytes": 5},
     ):
         assert Settings.load(**flags).pipeline_fingerprint() != first
     for flags in ({"port": 100}, {"attempts": 9}, {"concurrency": 2}, {"qdrant_url": "http://x"}):
         assert Settings.load(**flags).pipeline_fingerprint() == first
+
+
+def test_passwords_come_from_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    file.write_text("first\n\nsecond one \nfirst\n")
+    file.chmod(0o640)
+    settings = Settings.load(password_file=file)
+    with pytest.raises(SettingsError, match="may be read by others: run 'chmod 600' on it"):
+        settings.passwords()
+    file.chmod(0o600)
+    assert settings.passwords() == ("first", "second one ")
+    before = settings.pipeline_fingerprint()
+    file.write_text("another")
+    assert settings.pipeline_fingerprint() not in (before, Settings.load().pipeline_fingerprint())
+    file.unlink()
+    with pytest.raises(SettingsError, match=r"cannot be read \(No such file or directory\)"):
+        settings.passwords()
 
 
 # -- for a child process ---------------------------------------------------------------------------------------

@@ -221,15 +221,15 @@ VERBS = {
 def arm():
     import worker.extract
 
-    real = worker.extract.extract
+    real = worker.extract.read
 
-    def extract(data, name, **options):
+    def read(data, name, **options):
         if not data.startswith(MARK):
             return real(data, name, **options)
         verb, *arguments = data.decode().split()[1:3]
         return worker.extract.Extracted("markdown", VERBS[verb](*arguments))
 
-    worker.extract.extract = extract
+    worker.extract.read = read
 
 
 if "worker.sandbox" in sys.orig_argv:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +26,10 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 from headwater.document import PIPELINE_VERSION
 from headwater.errors import FolderError, SettingsError
 
-__all__ = ["Settings"]
+__all__ = ["READERS", "Settings"]
+
+#: entry points of readers for more kinds of documents (docs/plugins.md)
+READERS = "headwater.readers"
 
 #: settings whose environment names people know from elsewhere
 _KNOWN_NAMES = {
@@ -239,6 +243,7 @@ class Settings(BaseSettings):
             self.max_file_bytes,
             (self.archive_depth, self.archive_members, self.archive_bytes),
             _scrambled(self.passwords()),
+            _readers(),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -266,6 +271,12 @@ class Settings(BaseSettings):
             else json.dumps(value)
             for name, value in given.items()
         }
+
+
+def _readers() -> list[tuple[str, str, str]]:
+    """The readers that other packages register: media type, function, version of the package."""
+    points = entry_points(group=READERS)
+    return sorted((point.name, point.value, point.dist.version if point.dist else "") for point in points)
 
 
 def _scrambled(passwords: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from headwater.decode import Undecodable, decode
 from worker.extracted import Extracted, Input, Reader, Refused, flat, markdown_title, one_line
 from worker.filetype import ARCHIVES, Format, of_text, sniff
 from worker.outline import plain_title
+from worker.plugins import for_media_type, for_name
 from worker.webpage import read_page
 
 __all__ = ["Extracted", "Refused", "extract", "read", "without_text"]
@@ -46,14 +47,36 @@ def read(data: bytes, name: str, *, max_chars: int = 20_000_000, passwords: Sequ
     """
     if not data or data.isspace():
         raise Refused("empty", "an empty file")
-    found = sniff(data, name)
-    return _cut(_read(data, name, found, passwords) if found else _decoded(data, name), max_chars)
+    return _cut(_read_any(data, name, passwords), max_chars)
+
+
+def _read_any(data: bytes, name: str, passwords: Sequence[str]) -> Extracted:
+    try:
+        found = sniff(data, name)
+    except Refused as refused:
+        if refused.code != "unsupported" or (read := _by_plugin(data, name, passwords)) is None:
+            raise
+        return read
+    if found is not None:
+        return _read(data, name, found, passwords)
+    return _by_plugin(data, name, passwords) or _decoded(data, name)
 
 
 def _read(data: bytes, name: str, found: Format, passwords: Sequence[str] = ()) -> Extracted:
+    document = Input(data, name, found.kind, found.mime, passwords)
+    if (plugin := for_media_type(found.mime)) is not None:
+        return plugin(document)
     module, _, function = found.reader.partition(":")
     reader: Reader = getattr(import_module(module), function)
-    return reader(Input(data, name, found.kind, found.mime, passwords))
+    return reader(document)
+
+
+def _by_plugin(data: bytes, name: str, passwords: Sequence[str]) -> Extracted | None:
+    """By what somebody else's package reads of it, which knows it by its name alone."""
+    if (plugin := for_name(name)) is None:
+        return None
+    mime, reader = plugin
+    return reader(Input(data, name, "", mime, passwords))
 
 
 def without_text(kind: str) -> Refused:

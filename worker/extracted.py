@@ -75,6 +75,8 @@ class Extracted:
     own_lines: bool = True
     #: Why the text is only a part of the document, None when it is whole.
     partial: str | None = None
+    #: True when `text` is Markdown although its kind is none whose text always is.
+    markdown: bool = False
     #: Files within it, each a document of its own; gone through once, so a generator may give them one by one.
     members: Iterable[Member] = ()
 

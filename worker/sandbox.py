@@ -152,7 +152,7 @@ class _Server:
     def _chunks(self, found: Extracted) -> list[Chunk]:
         return chunk(
             found.text,
-            found.kind,
+            "markdown" if found.markdown else found.kind,
             self._tokenizer,
             self._max_tokens,
             body_start=found.body_start,

@@ -23,6 +23,7 @@ from headwater.state import Layout, Lock, Service, check_free_space, find_layout
 from headwater.verbs.accept_deletions import accept_deletions
 from headwater.verbs.ask import ask, context
 from headwater.verbs.evaluate import evaluate
+from headwater.verbs.extract import extract
 from headwater.verbs.failures import failures
 from headwater.verbs.options import AsJson, StateDir
 from headwater.verbs.plan import plan
@@ -205,6 +206,7 @@ def serve(
 app.command()(accept_deletions)
 app.command()(why)
 app.command()(plan)
+app.command()(extract)
 app.command()(failures)
 app.command()(verify)
 app.command()(evaluate)

@@ -12,6 +12,7 @@
     └── PermanentError            the same call will fail again until a person changes something
         ├── SettingsError         a setting has a value that is not allowed
         ├── FolderError           the document folder is missing or not a folder
+        ├── FileUnreadable        a file that a command names is not there or cannot be read
         ├── AlreadyRunning        another process holds this state directory
         ├── ModelError            the embedding model cannot be loaded or gave unusable vectors
         ├── IndexMismatch         the index was made with another model or schema
@@ -25,6 +26,7 @@ __all__ = [
     "AlreadyRunning",
     "BrokerUnavailable",
     "DiskFull",
+    "FileUnreadable",
     "FolderError",
     "HeadwaterError",
     "IndexMismatch",
@@ -102,6 +104,10 @@ class SettingsError(PermanentError):
 
 class FolderError(PermanentError):
     """The document folder is missing or not a folder."""
+
+
+class FileUnreadable(PermanentError):
+    """A file that a command names is not there or cannot be read."""
 
 
 class AlreadyRunning(PermanentError):

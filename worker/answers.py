@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from headwater.document import text_hash
@@ -30,6 +30,8 @@ class Extraction:
     members: tuple[Member, ...] = ()
     #: files within it that are not indexed, each with the reason
     unread: tuple[str, ...] = ()
+    #: kind -> what read documents of this kind
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     def language_of(self, chunk: Chunk) -> str | None:
         """That of the document, or of the file within it, that the chunk is from."""
@@ -63,7 +65,7 @@ def understand(answer: Mapping[str, Any], number: int) -> Answer:
         if "failed" in answer:
             return Failure(_text(answer["failed"]))
         return _extraction(answer)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Garbled(f"{type(error).__name__}: {error}"[:200]) from error
 
 
@@ -79,6 +81,7 @@ def _extraction(answer: Mapping[str, Any]) -> Extraction:
         _text_or_none(answer["partial"]),
         members=tuple(_member(raw) for raw in members),
         unread=tuple(_text(reason) for reason in answer["unread"]),
+        libraries={_text(kind): _text(library) for kind, library in answer["libraries"].items()},
     )
 
 

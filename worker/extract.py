@@ -18,6 +18,7 @@ from typing import Any
 from headwater.decode import Undecodable, decode
 from worker.extracted import Extracted, Input, Reader, Refused, flat, markdown_title, one_line
 from worker.filetype import ARCHIVES, Format, of_text, sniff
+from worker.libraries import library_of
 from worker.outline import plain_title
 from worker.plugins import for_media_type, for_name
 from worker.webpage import read_page
@@ -65,10 +66,11 @@ def _read_any(data: bytes, name: str, passwords: Sequence[str]) -> Extracted:
 def _read(data: bytes, name: str, found: Format, passwords: Sequence[str] = ()) -> Extracted:
     document = Input(data, name, found.kind, found.mime, passwords)
     if (plugin := for_media_type(found.mime)) is not None:
-        return plugin(document)
+        return replace(plugin(document), library=f"a plug-in for {found.mime}")
     module, _, function = found.reader.partition(":")
     reader: Reader = getattr(import_module(module), function)
-    return reader(document)
+    read = reader(document)
+    return replace(read, library=library_of(read.kind))
 
 
 def _by_plugin(data: bytes, name: str, passwords: Sequence[str]) -> Extracted | None:
@@ -76,7 +78,7 @@ def _by_plugin(data: bytes, name: str, passwords: Sequence[str]) -> Extracted | 
     if (plugin := for_name(name)) is None:
         return None
     mime, reader = plugin
-    return reader(Input(data, name, "", mime, passwords))
+    return replace(reader(Input(data, name, "", mime, passwords)), library=f"a plug-in for {mime}")
 
 
 def without_text(kind: str) -> Refused:
@@ -106,6 +108,7 @@ def _decoded(data: bytes, name: str) -> Extracted:
     if not decoded.text.strip():
         raise Refused("empty", "an empty file")
     read = _from_text(decoded.text, name, of_text(decoded.text, name))
+    read = replace(read, library=read.library or library_of(read.kind))
     if decoded.encoding != "utf-8":
         read = replace(read, metadata={**read.metadata, "encoding": decoded.encoding})
     if decoded.replaced:

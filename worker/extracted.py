@@ -77,6 +77,8 @@ class Extracted:
     partial: str | None = None
     #: True when `text` is Markdown although its kind is none whose text always is.
     markdown: bool = False
+    #: What read it, for people; the caller of a reader sets it.
+    library: str = ""
     #: Files within it, each a document of its own; gone through once, so a generator may give them one by one.
     members: Iterable[Member] = ()
 

@@ -70,6 +70,7 @@ class Reading:
     unread: list[Unread] = field(default_factory=list)
     kind: str = ""
     title: str | None = None
+    library: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict)
     #: why files are missing that were not even looked at
     cut: str | None = None
@@ -149,7 +150,8 @@ class _Walk:
         whole = read(data, name, max_chars=self._chars_left, passwords=self._passwords)
         if whole.kind in ARCHIVES and not self._limits.depth:
             raise Refused("unsupported", "archives are not read (HEADWATER_ARCHIVE_DEPTH is 0)")
-        self._reading.kind, self._reading.title, self._reading.metadata = whole.kind, whole.title, whole.metadata
+        self._reading.kind, self._reading.library = whole.kind, whole.library
+        self._reading.title, self._reading.metadata = whole.title, whole.metadata
         if whole.partial:
             self._reading.partial.append(whole.partial)
         yield from self._pieces(whole, None, (_digest(data),))

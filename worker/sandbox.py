@@ -133,7 +133,9 @@ class _Server:
         )
         members: list[dict[str, Any]] = []
         chunks: list[Chunk] = []
+        libraries: dict[str, str] = {}
         for piece in pieces:
+            libraries[piece.read.kind] = piece.read.library
             if piece.name is not None:
                 members.append({"name": piece.name, **_about(piece.read)})
             found = self._chunks(piece.read)[: _MOST_CHUNKS - len(chunks)]
@@ -147,6 +149,7 @@ class _Server:
             "members": members,
             "partial": reading.why_partial(),
             "unread": reading.reasons(),
+            "libraries": {reading.kind: reading.library, **libraries},
         }
 
     def _chunks(self, found: Extracted) -> list[Chunk]:

@@ -20,7 +20,7 @@ CHUNKS = (
 
 def answer(**changes: Any) -> dict[str, Any]:
     whole = {"id": 5, "chunks": [asdict(chunk) for chunk in CHUNKS], "kind": "text", "title": None, "metadata": {}}
-    return {**whole, "partial": None, "members": [], "unread": [], **changes}
+    return {**whole, "partial": None, "members": [], "unread": [], "libraries": {}, **changes}
 
 
 def chunk(**changes: Any) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 __all__ = [
     "PIPELINE_VERSION",
+    "WITHIN",
     "Fingerprint",
     "content_hash",
     "document_id",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 #: between the path of a document and the name of a file within it
-_WITHIN = "!/"
+WITHIN = "!/"
 
 #: raised whenever the same bytes give other chunks, terms or fields, so that documents are written again
 PIPELINE_VERSION = 6
@@ -111,12 +112,12 @@ def path_to_text(path: bytes) -> str:
 
 def member_path(path: str, member: str | None) -> str:
     """The path of a file within a document, as people see it: ``mail/a.zip!/b.pdf``. Without one, the document's."""
-    return path if member is None else f"{path}{_WITHIN}{member}"
+    return path if member is None else f"{path}{WITHIN}{member}"
 
 
 def file_path(path: str, member: str | None) -> str:
     """The inverse of ``member_path``: the path of the file in the folder."""
-    return path if member is None else path.removesuffix(f"{_WITHIN}{member}")
+    return path if member is None else path.removesuffix(f"{WITHIN}{member}")
 
 
 def path_to_wire(path: bytes) -> str:

@@ -44,6 +44,8 @@ RECORD_FIELDS = (
 _CANDIDATES = 50
 #: a front-matter value is filtered by its beginning
 _MOST_FIELD_CHARACTERS = 200
+#: files within a document that its record names
+_MOST_NAMED = 1000
 #: allowed distance of a vector's length from 1
 _UNIT_TOLERANCE = 1e-2
 #: true of a point whose seq is missing or not a number
@@ -304,7 +306,7 @@ def filter_fields(path: str, language: str | None, metadata: Mapping[str, object
     """Extension (lower case, without dot), the directories that hold it, language, when it was created, how many pages
     it has, and its other fields as "name=value", one for each value of a list."""
     parents = PurePosixPath(path).parents
-    pages = metadata.get("pages")
+    own = {"created": _moment(metadata.get("created") or metadata.get("date")), "pages": _count(metadata.get("pages"))}
     return {
         "extension": PurePosixPath(path).suffix.lstrip(".").lower() or None,
         "directories": [str(parent) for parent in parents if str(parent) != "."],
@@ -314,9 +316,12 @@ def filter_fields(path: str, language: str | None, metadata: Mapping[str, object
             for name, value in metadata.items()
             for one in (value if isinstance(value, list | tuple) else [value])
         ),
-        "created": _moment(metadata.get("created") or metadata.get("date")),
-        "pages": pages if isinstance(pages, int) and not isinstance(pages, bool) else None,
+        **{name: value for name, value in own.items() if value is not None},
     }
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _moment(value: object) -> str | None:
@@ -347,7 +352,7 @@ def _record_point(document: DocumentWrite) -> Point:
         "pipeline": document.pipeline,
         "partial": document.partial,
         "metadata": dict(document.metadata),
-        **({"members": len(document.members)} if document.members else {}),
+        **({"members": [member.name for member in document.members[:_MOST_NAMED]]} if document.members else {}),
         **({"unread": list(document.unread)} if document.unread else {}),
     }
     return Point(record_id(document.document_id), payload)

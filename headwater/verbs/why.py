@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from headwater.document import document_id
+from headwater.document import WITHIN, document_id, member_path, path_to_text
 from headwater.errors import HeadwaterError
 from headwater.verbs.options import AsJson, Folder, StateDir
 from headwater.verbs.place import Place, find_place, path_inside
@@ -22,7 +22,7 @@ _NOT_FOUND = 1
 #: shown names of facts
 _NAMES = {"seq": "version", "content_hash": "sha256"}
 #: what of a document's record people see
-_OF_THE_RECORD = ("kind", "title", "size", "modified_at", "pipeline", "metadata")
+_OF_THE_RECORD = ("kind", "title", "size", "modified_at", "pipeline", "metadata", "members", "unread")
 
 
 def why(
@@ -48,13 +48,17 @@ def explain(place: Place, text: str) -> dict[str, Any]:
 
     examiner = Examiner(place.root, place.settings, place.layout, place.running)
     path = path_inside(text, place.folder, Path.cwd(), examiner.knows)
-    found = examiner.examine(path)
+    file, _, member = path.partition(WITHIN.encode())
+    if not member or examiner.knows(path) or not examiner.knows(file):
+        file, member = path, b""
+    found = examiner.examine(file)
     facts, notes = dict(found.facts), list(found.notes)
     if "documents" not in facts and found.facts.get("chunks"):
-        record, note = _record(place, document_id(path))
+        record, note = _record(place, document_id(file))
         facts |= record
         notes += [note] if note else []
-    return {
+    notes += [f"not indexed within it: {reason}" for reason in facts.get("unread") or ()]
+    answer = {
         "path": found.path,
         "found": found.found,
         "state": found.state,
@@ -62,6 +66,20 @@ def explain(place: Place, text: str) -> dict[str, Any]:
         "notes": notes,
         **{name: value for name, value in facts.items() if value is not None},
     }
+    return _of_member(answer, path_to_text(member)) if member else answer
+
+
+def _of_member(whole: Mapping[str, Any], member: str) -> dict[str, Any]:
+    """What a document's answer says of a file within it."""
+    answer = {**whole, "path": member_path(whole["path"], member)}
+    refusal = next((why for why in whole.get("unread", ()) if why.startswith(f"{member}: ")), None)
+    if not whole["found"] or member in whole.get("members", ()):
+        return answer
+    if refusal is not None:
+        told = {"state": "refused", "answer": refusal.removeprefix(f"{member}: "), "notes": []}
+    else:
+        told = {"state": "absent", "answer": f"no such file is known within {whole['path']}"}
+    return {**answer, "found": False, **told}
 
 
 def _record(place: Place, document: str) -> tuple[dict[str, Any], str | None]:

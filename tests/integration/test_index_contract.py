@@ -26,6 +26,7 @@ from headwater.index import (
     DocumentWrite,
     Fusion,
     IndexCounts,
+    Member,
     Point,
     SearchQuery,
     SeenPoint,
@@ -66,6 +67,57 @@ def index(backend: Backend) -> VectorIndex:
 def paths_found(index: VectorIndex, *conditions: Condition) -> set[str]:
     query = SearchQuery("dense", 50, vector("any"), conditions=conditions)
     return {hit.payload["path"] for hit in index.search(query)}
+
+
+# -- files within documents -------------------------------------------------------------------------------
+
+
+def archive(seq: int, **changes: object) -> DocumentWrite:
+    """A mail with a text of its own and two attachments."""
+    made = version("in/a.eml", seq, ["mail", "first", "second"], kind="eml", title="Hello", **changes)
+    chunks = (made.chunks[0], replace(made.chunks[1], member=0), replace(made.chunks[2], member=1))
+    first = Member("b.pdf", "pdf", "Report", "de", {"created": "2020-05-01", "pages": 3, "author": "Ada"})
+    return replace(made, chunks=chunks, members=(first, Member("c.zip!/d.txt", "text")), unread=("e.png: no text",))
+
+
+def test_a_file_within_a_document_has_path_and_fields_of_its_own(index: VectorIndex) -> None:
+    index.apply(archive(1))
+    found = {hit.payload["chunk"]: hit.payload for hit in index.search(SearchQuery("dense", 9, vector("first")))}
+    assert [found[number]["path"] for number in range(3)] == [
+        "in/a.eml",
+        "in/a.eml!/b.pdf",
+        "in/a.eml!/c.zip!/d.txt",
+    ]
+    assert [found[number].get("member") for number in range(3)] == [None, "b.pdf", "c.zip!/d.txt"]
+    assert [found[number]["kind"] for number in range(3)] == ["eml", "pdf", "text"]
+    assert [found[number]["title"] for number in range(3)] == ["Hello", "Report", None]
+    assert [found[number]["extension"] for number in range(3)] == ["eml", "pdf", "txt"]
+    assert {payload["document_id"] for payload in found.values()} == {document_id(b"in/a.eml")}
+    record = index.record(document_id(b"in/a.eml"))
+    assert record is not None and record["path"] == "in/a.eml"
+    assert (record["members"], record["unread"]) == (["b.pdf", "c.zip!/d.txt"], ["e.png: no text"])
+
+
+def test_a_file_within_a_document_is_found_by_its_own_fields(index: VectorIndex) -> None:
+    index.apply_all([archive(1), version("other", 2, ["another"])])
+    inner = {"in/a.eml!/b.pdf"}
+    assert paths_found(index, Condition("created", gte="2020-01-01T00:00:00Z", lt="2021-01-01T00:00:00Z")) == inner
+    assert paths_found(index, Condition("pages", gte=3, lte=3)) == inner
+    assert paths_found(index, Condition("fields", any_of=("author=Ada",))) == inner
+    assert paths_found(index, Condition("language", any_of=("de",))) == inner
+    assert paths_found(index, glob_condition(index, "in/a.eml!/**")) == {*inner, "in/a.eml!/c.zip!/d.txt"}
+    assert index.path_vectors("in/a.eml!/b.pdf").shape == (1, DIMENSION)
+    assert np.allclose(index.path_vectors("in/a.eml!/b.pdf")[0], vector("first"), atol=1e-6)
+    assert index.path_vectors("in/a.eml!/none").shape == (0, DIMENSION)
+
+
+def test_a_document_goes_with_all_that_is_within_it(index: VectorIndex) -> None:
+    index.apply(archive(1))
+    index.apply(replace(version("in/a.eml", 2, ["mail"], kind="eml")))
+    assert paths_found(index) == {"in/a.eml"}
+    index.apply(archive(3))
+    index.delete(document_id(b"in/a.eml"), 4)
+    assert index.count() == IndexCounts(0, 0)
 
 
 # -- schema -----------------------------------------------------------------------------------------------

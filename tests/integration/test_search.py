@@ -24,7 +24,7 @@ from headwater.rerank import Reranker
 from worker.pipeline import Pipeline
 
 FILES = {
-    "birds/heron.md": "---\nauthor: Alice\ntags: [water, birds]\n---\n# Heron\n\nHerons wait for fish.\n",
+    "birds/heron.md": "---\nauthor: Alice\ncreated: 2019-06-01\ntags: [water]\n---\n# Heron\n\nHerons wait for fish.\n",
     "birds/owl.md": "---\nauthor: Bob\n---\n# Owl\n\nOwls hunt at night.\n\n# Owl eyes\n\nOwls see well in the dark.\n",
     "birds/reiher.md": "# Reiher\n\nDer Graureiher wartet im flachen Wasser der alten Kanäle auf Fische.\n",
     "stars.txt": "A red giant burns helium in its core.\n",
@@ -90,6 +90,10 @@ def paths(library: Library, where: str) -> set[str]:
         ("path:birds/ -lang:de", {"birds/heron.md", "birds/owl.md"}),
         ("lang:de", {"birds/reiher.md"}),
         ("meta.author:Alice", {"birds/heron.md"}),
+        ("author:ali*", {"birds/heron.md"}),
+        ("-author:Alice,Bob path:birds/", {"birds/reiher.md"}),
+        ("created:2019-01-01..2019-12-31", {"birds/heron.md"}),
+        ("created:>2019-06-01", set()),
         ("meta.tags:water,none", {"birds/heron.md"}),
         ("meta.author:*", {"birds/heron.md", "birds/owl.md"}),
         ("heading:owl*", {"birds/owl.md"}),

@@ -31,6 +31,7 @@ _OFFICE = "application/vnd.openxmlformats-officedocument."
 _ODF = "application/vnd.oasis.opendocument."
 
 _LIBRARY = "worker.office:read_document"
+_OOXML = "worker.ooxml:read_ooxml"
 _PDF = Format("pdf", "application/pdf", _LIBRARY)
 _RTF = Format("rtf", "application/rtf", _LIBRARY)
 _EML = Format("eml", "message/rfc822", _LIBRARY)
@@ -38,11 +39,11 @@ _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
 #: A name inside the ZIP that only this format has.
 _ZIP_MEMBERS = (
-    ("word/document.xml", Format("docx", _OFFICE + "wordprocessingml.document", _LIBRARY)),
-    ("word/document2.xml", Format("docx", _OFFICE + "wordprocessingml.document", _LIBRARY)),
-    ("ppt/presentation.xml", Format("pptx", _OFFICE + "presentationml.presentation", _LIBRARY)),
-    ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet", _LIBRARY)),
-    ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _LIBRARY)),
+    ("word/document.xml", Format("docx", _OFFICE + "wordprocessingml.document", _OOXML)),
+    ("word/document2.xml", Format("docx", _OFFICE + "wordprocessingml.document", _OOXML)),
+    ("ppt/presentation.xml", Format("pptx", _OFFICE + "presentationml.presentation", _OOXML)),
+    ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet", _OOXML)),
+    ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _OOXML)),
     ("META-INF/container.xml", Format("epub", "application/epub+zip", _LIBRARY)),
 )
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.

@@ -104,7 +104,7 @@ def carried(package: Package, part: str) -> Carried | None:
     """What an embedded part carries if it is an OLE container, else None."""
     if package.read(part, len(_OLE)) != _OLE or package.size(part) > MAX_CONTAINER_BYTES:
         return None
-    return unpacked(package.read(part, MAX_CONTAINER_BYTES), package.base(part))
+    return unpacked(package.read(part, MAX_CONTAINER_BYTES), package.full(part).rpartition("/")[2])
 
 
 def members(package: Package, parts: list[str]) -> Iterator[Member]:
@@ -114,7 +114,7 @@ def members(package: Package, parts: list[str]) -> Iterator[Member]:
 
 
 def _member(package: Package, part: str) -> Iterator[Member]:
-    name = package.base(part)
+    name = package.full(part).rpartition("/")[2]
     try:
         plain = package.read(part, len(_OLE)) != _OLE or package.size(part) > MAX_CONTAINER_BYTES
         found = None if plain else carried(package, part)

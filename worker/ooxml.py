@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from worker.drawnwords import Paragraph
@@ -19,6 +20,7 @@ from worker.officeparts import Group, Survey
 from worker.package import Broken, Package
 from worker.properties import described, properties
 from worker.readings import with_readings
+from worker.wordrepair import repaired, restored
 
 __all__ = ["read_ooxml"]
 
@@ -53,7 +55,7 @@ def read_ooxml(found: Input) -> Extracted:
         raise Refused("damaged", f"a damaged {found.kind} document") from error
     survey = Survey(package)
     try:
-        read = read_document(found)
+        read = _library(found, package)
     except Refused as refused:
         if refused.code not in ("empty", "damaged") or not survey.has_words():
             raise
@@ -62,6 +64,15 @@ def read_ooxml(found: Input) -> Extracted:
     if survey.readings:
         read = replace(read, text=with_readings(read.text, survey.readings))
     return _completed(read, package, survey)
+
+
+def _library(found: Input, package: Package) -> Extracted:
+    if found.kind != "docx":
+        return read_document(found)
+    with suppress(Broken):  # then the library gets what there is
+        found = replace(found, data=repaired(package))
+    read = read_document(found)
+    return replace(read, text=restored(read.text), title=restored(read.title) if read.title else None)
 
 
 def _completed(read: Extracted, package: Package, survey: Survey) -> Extracted:
@@ -73,7 +84,7 @@ def _completed(read: Extracted, package: Package, survey: Survey) -> Extracted:
     if text.strip() or tail or survey.embedded:
         files = list(_paths(package, survey.embedded))
         if not (text.strip() or tail or files):  # then nothing but them is here
-            files = [_escaped(package.base(part)) for part in survey.embedded]
+            files = [_escaped(package.full(part).rpartition("/")[2]) for part in survey.embedded]
         tail += _section("Embedded files", files, "##")
         tail += _section("Properties", map(_escaped, described(named, custom)), "##")
     partial = read.partial or _broken(survey.broken)

@@ -60,10 +60,10 @@ class Package:
         """All parts in the order of the container, in lower case."""
         return iter(self._parts)
 
-    def base(self, name: str) -> str:
-        """The last name of a part as the container writes it."""
+    def full(self, name: str) -> str:
+        """The name of a part as the container writes it, with the usual slashes."""
         info = self._parts.get(_key(name))
-        return (info.filename if info else name).replace("\\", "/").rpartition("/")[2]
+        return (info.filename if info else name).replace("\\", "/").lstrip("/")
 
     def size(self, name: str) -> int:
         """Bytes that the part says to have, 0 when there is none."""

@@ -21,7 +21,7 @@ def readings(steps: Iterable[bytes]) -> dict[str, str]:
     try:
         parser.feed(source)
         for event in parser.read_events():
-            element: Element = event[1]
+            element: Any = event[-1]
             if local(element.tag) == "si":
                 words, reading = _both(element)
                 if words and reading:

@@ -74,7 +74,7 @@ class PartWords:
         self.paragraphs: list[Paragraph] = []
         self.spoken: list[str] = []
         self.links: list[str] = []
-        #: Names and relations of the slides or sheets that the part lists, in order.
+        #: Names and relations of the slides, sheets or pages that the part lists, in order.
         self.listed: list[tuple[str, str]] = []
         self.people = people
         self._prompts = prompts  # False: what stands in a placeholder is only a prompt
@@ -152,7 +152,7 @@ class PartWords:
             self.spoken += [value for full, value in attributes.items() if local(full) == key and value.strip()]
         if name in _LINKING:
             self.links += [value for full, value in attributes.items() if local(full) in ("href", "src")]
-        if name in ("sheet", "sldId"):
+        if name in ("sheet", "sldId", "Rel"):
             self.listed.append((attributes.get("name", ""), _relation_id(attributes)))
         elif name in ("comment", "cm", "reply", "threadedComment"):
             self._author = self._author_of({local(key): value for key, value in attributes.items()})

@@ -44,6 +44,7 @@ _ZIP_MEMBERS = (
     ("ppt/presentation.xml", Format("pptx", _OFFICE + "presentationml.presentation", _OOXML)),
     ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet", _OOXML)),
     ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _OOXML)),
+    ("visio/document.xml", Format("vsdx", "application/vnd.ms-visio.drawing", "worker.drawnpages:read_visio")),
     ("META-INF/container.xml", Format("epub", "application/epub+zip", _LIBRARY)),
 )
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
@@ -230,6 +231,8 @@ def _zip_format(archive: zipfile.ZipFile) -> Format:
     for member, found in _ZIP_MEMBERS:
         if member.lower() in names:
             return found
+    if any(name.endswith(".fdseq") for name in names):
+        return Format("xps", "application/oxps", "worker.drawnpages:read_xps")
     if "[content_types].xml" in names or mimetype:
         raise Refused("unsupported", "this Office format is not read")
     raise Refused("unsupported", _ARCHIVE)

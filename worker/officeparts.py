@@ -114,6 +114,10 @@ class Survey:
         for name, relation_id in listed[:MAX_PARTS]:
             if relation := targets.get(relation_id):
                 self.groups.append(Group(name, relation.target, relation.type))
+        known = {group.part for group in self.groups}
+        for relation in relations:
+            if relation.type == "slide" and relation.target not in known:  # the library shows such a slide, too
+                self.groups.append(Group("", relation.target, relation.type))
 
     def _follow(self, part: str, kind: str, group: Group) -> None:
         """All that a part refers to, near before far."""

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
+from math import inf
 
 from worker.drawnwords import Paragraph
 from worker.embedded import carried, members
@@ -113,14 +115,12 @@ def _broken(count: int) -> str | None:
 def _paged(read: Extracted, groups: list[Group]) -> tuple[str, tuple[int, ...]]:
     """The text with what belongs to each slide or sheet at its end, and where each starts; no pages when the
     text does not show which is which."""
-    starts = _starts(read, groups)
-    if starts is None or not groups:
+    bodies = _bodies(read, groups)
+    if not bodies:
         return read.text, ()
-    parts, pages, at = [], [], 0
-    borders = [*starts, len(read.text)]
-    for group, start, end in zip(groups, borders, borders[1:], strict=False):
-        body = read.text[start:end].strip("\n")
-        body = body if re.search(r"\w", body) else ""  # a slide without text is a rule in Markdown
+    parts: list[str] = []
+    pages, at = [], 0
+    for group, body in zip(groups, bodies, strict=True):
         extra = _sections(group.sections, Known(body), "###")
         if extra and not body and group.name:
             body = f"## {group.name}"
@@ -132,23 +132,47 @@ def _paged(read: Extracted, groups: list[Group]) -> tuple[str, tuple[int, ...]]:
     return text, tuple(min(page, len(text)) for page in pages)
 
 
-def _starts(read: Extracted, groups: list[Group]) -> list[int] | None:
-    """Where each slide or sheet starts in the text. An empty sheet, which the library leaves out, starts where the
-    next one does."""
+def _bodies(read: Extracted, groups: list[Group]) -> list[str] | None:
+    """What the library read of each slide or sheet."""
     if not read.text:
-        return [0] * len(groups)
-    if read.kind == "pptx":
-        return [0, *read.pages[1:]] if len(read.pages) == len(groups) else None
+        return [""] * len(groups)
+    starts = list(read.pages) if read.kind == "pptx" else _sheet_starts(read.text, groups)
+    if len(starts) != len(groups) or not groups:
+        return None
+    borders = (0, *starts[1:], len(read.text))
+    bodies = [read.text[start:end].strip("\n") for start, end in pairwise(borders)]
+    bodies = [body if re.search(r"\w", body) else "" for body in bodies]  # a slide without words is a rule in Markdown
+    return _in_order(bodies, groups) if read.kind == "pptx" else bodies
+
+
+def _in_order(slides: list[str], groups: list[Group]) -> list[str]:
+    """The library gives slides in the order of the numbers in the names of their files, which is another than
+    that of the presentation once a slide has been moved."""
+    by_number = sorted(range(len(groups)), key=lambda number: _file_number(groups[number].part))
+    placed = dict(zip(by_number, slides, strict=True))
+    return [placed[number] for number in range(len(groups))]
+
+
+def _file_number(part: str) -> float:
+    found = re.search(r"slide(\d{1,9})\.xml$", part)
+    return int(found[1]) if found else inf
+
+
+def _sheet_starts(text: str, groups: list[Group]) -> list[int]:
+    """Where each sheet starts, empty when none is found. An empty sheet, which the library
+    leaves out, starts where the next one does."""
     starts: list[int] = []
     at = 0
     for group in groups:
-        heading = re.compile(rf"^## {re.escape(group.name)}[ \t]*$", re.M).search(read.text, at)
+        heading = re.compile(rf"^## {re.escape(group.name)}[ \t]*$", re.M).search(text, at)
         starts.append(heading.start() if heading else -1)
         at = heading.end() if heading else at
-    following = len(read.text)
+    if max(starts, default=-1) < 0:
+        return []
+    following = len(text)
     for number in range(len(starts) - 1, -1, -1):
         following = starts[number] = starts[number] if starts[number] >= 0 else following
-    return [0, *starts[1:]]
+    return starts
 
 
 # Sections -------------------------------------------------------------------------------------------------

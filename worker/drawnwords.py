@@ -226,5 +226,5 @@ def _relation_id(attributes: dict[str, str]) -> str:
 
 def header_words(header: str) -> str:
     """The words of the header of a sheet, left, middle and right."""
-    parts = (part.replace("\0", "&") for part in _PLACE.split(header.replace("&&", "\0")))
-    return " ".join(words for part in parts if (words := _CODE.sub("", part).strip()))
+    parts = (_CODE.sub("", part).strip() for part in _PLACE.split(header.replace("&&", "\0")))
+    return " ".join(part for part in parts if part).replace("\0", "&")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterator
-from xml.parsers import expat
 
 from worker.drawnwords import PartWords
 from worker.extracted import Extracted, Input, Refused, one_line
-from worker.package import Broken, Package, local
+from worker.package import XML_ERRORS, Broken, Package, local, xml_parser
 from worker.properties import properties
 
 __all__ = ["read_visio", "read_xps"]
@@ -107,13 +106,13 @@ def _sources(package: Package, part: str) -> list[str]:
 
 def _parse(package: Package, part: str, start: Callable[[str, dict[str, str]], None]) -> bool:
     """False when the part could be read only up to some place."""
-    parser = expat.ParserCreate()
+    parser = xml_parser()
     parser.StartElementHandler = start
     try:
         for step in package.steps(part):
             parser.Parse(step, False)
         parser.Parse(b"", True)
-    except (Broken, expat.ExpatError, LookupError, ValueError):  # the latter two: an encoding nobody knows
+    except (Broken, *XML_ERRORS):
         return False
     return True
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from xml.parsers import expat
 
-from worker.package import local
+from worker.package import XML_ERRORS, local, xml_parser
 
 __all__ = ["Paragraph", "PartWords", "header_words"]
 
@@ -46,6 +45,8 @@ _PLACE = re.compile("&[LCR]")
 _CODE = re.compile(r'&(?:"[^"]*"|\d+ ?|K(?:[0-9A-Fa-f]{6}|\d\d[+-]\d{3})|[A-Za-z])')
 #: Characters that one part may give.
 MAX_CHARS = 20_000_000
+#: Elements within each other; documents of people have some dozens.
+MAX_DEPTH = 2_000
 
 
 @dataclass(slots=True)
@@ -91,8 +92,7 @@ class PartWords:
 
     def read(self, steps: Iterable[bytes]) -> bool:
         """False when the part could be read only up to some place."""
-        parser = expat.ParserCreate()
-        parser.buffer_text = True
+        parser = xml_parser()
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
@@ -102,7 +102,7 @@ class PartWords:
                 if self._chars > MAX_CHARS:
                     return False
             parser.Parse(b"", True)
-        except (expat.ExpatError, LookupError, ValueError):  # the latter two: an encoding nobody knows
+        except XML_ERRORS:
             return False
         finally:
             while self._names:
@@ -113,6 +113,8 @@ class PartWords:
     def _start(self, full: str, attributes: dict[str, str]) -> None:
         name = local(full)
         self._names.append(name)
+        if len(self._names) > MAX_DEPTH:
+            raise ValueError("too deep")
         if self._muted:
             return
         if self._is_unread(name):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from worker.extracted import flat
-from worker.package import MAX_LIST_BYTES, Broken, Package, local
+from worker.package import MAX_LIST_BYTES, Broken, Item, Package, items
 
 __all__ = ["described", "properties"]
 
@@ -46,13 +45,12 @@ def properties(package: Package) -> tuple[dict[str, object], dict[str, str]]:
     custom: dict[str, str] = {}
     for part in _parts(package):
         try:
-            source = package.read(part, MAX_LIST_BYTES)
-            root = fromstring(source)  # noqa: S314 - expat bounds entities, the limit the rest
-        except (Broken, ParseError, ValueError, LookupError):
+            listed = items(package.read(part, MAX_LIST_BYTES))
+        except Broken:
             continue  # properties are no text: a document without them is whole
-        for element in list(root)[: MAX_CUSTOM + len(_FIELDS)]:
-            key, value = _property(element)
-            if local(element.tag) == "property":
+        for item in listed[: MAX_CUSTOM + len(_FIELDS)]:
+            key, value = _property(item)
+            if item.name == "property":
                 custom.setdefault(key, value)
             elif key in _FIELDS and value:
                 named.setdefault(_FIELDS[key], int(value) if _FIELDS[key] == "pages" and _is_count(value) else value)
@@ -65,9 +63,9 @@ def _parts(package: Package) -> Iterator[str]:
     return iter(dict.fromkeys([*found, *usual]))
 
 
-def _property(element: Element) -> tuple[str, str]:
-    value = " ".join(" ".join(element.itertext()).replace("_x000d_", " ").split())[:MAX_VALUE_CHARS]
-    return element.get("name") or local(element.tag), value
+def _property(item: Item) -> tuple[str, str]:
+    value = " ".join(" ".join(words for _, words in item.words).replace("_x000d_", " ").split())[:MAX_VALUE_CHARS]
+    return item.attributes.get("name") or item.name, value
 
 
 def _is_count(value: str) -> bool:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
-from worker.package import local
+from worker.package import items
 
 __all__ = ["readings", "with_readings"]
 
@@ -16,28 +14,13 @@ def readings(steps: Iterable[bytes]) -> dict[str, str]:
     source = b"".join(steps)
     if b"rPh" not in source:  # nearly all workbooks: not worth the parsing
         return {}
-    parser: XMLPullParser[Any] = XMLPullParser(("end",))
     found: dict[str, str] = {}
-    try:
-        parser.feed(source)
-        for event in parser.read_events():
-            element: Any = event[-1]
-            if local(element.tag) == "si":
-                words, reading = _both(element)
-                if words and reading:
-                    found.setdefault(words, reading)
-    except (ParseError, ValueError, LookupError):
-        pass  # an aid to reading only: the words themselves are in the text
+    for item in items(source):
+        words = "".join(text for name, text in item.words if name != "rPh")
+        reading = "".join(text for name, text in item.words if name == "rPh")
+        if words.strip() and reading.strip():
+            found.setdefault(" ".join(words.split()), "".join(reading.split()))
     return found
-
-
-def _both(item: Element) -> tuple[str, str]:
-    words: list[str] = []
-    reading: list[str] = []
-    for child in item:
-        texts = "".join(element.text or "" for element in child.iter() if local(element.tag) == "t")
-        (reading if local(child.tag) == "rPh" else words).append(texts)
-    return " ".join("".join(words).split()), "".join(reading)
 
 
 def with_readings(table: str, found: dict[str, str]) -> str:

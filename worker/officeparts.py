@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from worker import biff12
 from worker.drawnwords import Paragraph, PartWords, header_words
-from worker.package import MAX_PART_BYTES, Broken, Package, Relation, TooLarge
+from worker.package import MAX_PART_BYTES, Broken, Package, Relation, TooLarge, items
 from worker.readings import readings
 
 __all__ = ["Group", "Survey"]
@@ -87,6 +87,14 @@ class Survey:
     def has_words(self) -> bool:
         """Whether there is more than addresses."""
         return any(set(group.sections) - {"Links"} for group in (self.whole, *self.groups))
+
+    def read_strings(self) -> None:
+        """The words of the cells, which otherwise are left to the library, without their order."""
+        for part in sorted(name for name in self._names if name.endswith("/sharedstrings.xml")):
+            with suppress(Broken):
+                found = items(b"".join(self._package.steps(part)))
+                lines = (" ".join("".join(words for _, words in item.words).split()) for item in found)
+                self.whole.add("Other text", (Paragraph(line) for line in lines if line))
 
     def _read(self) -> None:
         main = self._main()

@@ -59,10 +59,14 @@ def read_ooxml(found: Input) -> Extracted:
     try:
         read = _library(found, package)
     except Refused as refused:
+        if refused.code == "damaged":
+            survey.read_strings()
         if refused.code not in ("empty", "damaged") or not survey.has_words():
             raise
         reason = "damaged: only loose words were found" if refused.code == "damaged" else None
         read = Extracted(found.kind, "", own_lines=False, partial=reason)
+    if survey.broken and not read.text.strip():  # the library says nothing of a sheet that it cannot read
+        survey.read_strings()
     if survey.readings:
         read = replace(read, text=with_readings(read.text, survey.readings))
     return _completed(read, package, survey)

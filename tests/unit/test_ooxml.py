@@ -317,6 +317,29 @@ def test_a_sheet_comment_has_the_name_of_its_author() -> None:
     assert "Bob: Check this" in extract(data, "a.xlsx").text
 
 
+def test_words_of_cells_are_found_when_the_library_cannot_read_the_workbook() -> None:
+    strings = "<sst><si><t>Lost and</t></si><si><r><t>fo</t></r><r><t>und</t></r></si></sst>"
+    read = extract(workbook(("One", "<sheetData><row"), **{"sharedStrings.xml": strings}), "a.xlsx")
+
+    assert "Lost and" in read.text
+    assert "found" in read.text
+    assert read.partial
+
+
+def test_japanese_words_have_their_reading_behind_them() -> None:
+    strings = '<sst><si><t>\u6771\u4eac</t><rPh sb="0" eb="2"><t>\u3068\u3046</t></rPh></si></sst>'
+    row = '<sheetData><row r="1"><c r="A1" t="s"><v>0</v></c></row></sheetData>'
+    data = workbook(("One", row), **{"sharedStrings.xml": strings})
+    listed = relations("worksheet worksheets/s1.xml", "sharedStrings sharedStrings.xml")
+    parts = {
+        name: zipfile.ZipFile(io.BytesIO(data)).read(name) for name in zipfile.ZipFile(io.BytesIO(data)).namelist()
+    }
+    parts["xl/_rels/workbook.xml.rels"] = listed.encode()
+    del parts["[Content_Types].xml"]
+
+    assert "\u6771\u4eac \u3068\u3046" in extract(package(dict(parts)), "a.xlsx").text
+
+
 # Embedded files -------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ _TAR = Format("tar", "application/x-tar", "worker.archives:read_tar")
 _SEVEN_ZIP = Format("7z", "application/x-7z-compressed", "worker.archives:read_7z")
 _COMPRESSED = Format("compressed", "", "worker.archives:read_compressed")
 _LIBRARY = "worker.office:read_document"
+_OOXML = "worker.ooxml:read_ooxml"
 _PDF = Format("pdf", "application/pdf", _LIBRARY)
 _RTF = Format("rtf", "application/rtf", _LIBRARY)
 _EML = Format("eml", "message/rfc822", _LIBRARY)
@@ -44,11 +45,12 @@ _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
 #: A name inside the ZIP that only this format has.
 _ZIP_MEMBERS = (
-    ("word/document.xml", Format("docx", _OFFICE + "wordprocessingml.document", _LIBRARY)),
-    ("word/document2.xml", Format("docx", _OFFICE + "wordprocessingml.document", _LIBRARY)),
-    ("ppt/presentation.xml", Format("pptx", _OFFICE + "presentationml.presentation", _LIBRARY)),
-    ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet", _LIBRARY)),
-    ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _LIBRARY)),
+    ("word/document.xml", Format("docx", _OFFICE + "wordprocessingml.document", _OOXML)),
+    ("word/document2.xml", Format("docx", _OFFICE + "wordprocessingml.document", _OOXML)),
+    ("ppt/presentation.xml", Format("pptx", _OFFICE + "presentationml.presentation", _OOXML)),
+    ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet", _OOXML)),
+    ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _OOXML)),
+    ("visio/document.xml", Format("vsdx", "application/vnd.ms-visio.drawing", "worker.drawnpages:read_visio")),
     ("META-INF/container.xml", Format("epub", "application/epub+zip", _LIBRARY)),
 )
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
@@ -244,6 +246,8 @@ def _zip_format(archive: zipfile.ZipFile) -> Format:
     for member, found in _ZIP_MEMBERS:
         if member.lower() in names:
             return found
+    if any(name.endswith(".fdseq") for name in names):
+        return Format("xps", "application/oxps", "worker.drawnpages:read_xps")
     if "[content_types].xml" in names or mimetype:
         raise Refused("unsupported", "this Office format is not read")
     return _ZIP

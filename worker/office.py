@@ -202,7 +202,9 @@ def _document_metadata(fields: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _warnings(result: ExtractionResult) -> str | None:
-    """Parts that the reader could not read. Pictures do not count: nobody asked for them."""
-    messages = [str(warning.message).lower() for warning in result.processing_warnings]
+    """Parts that the reader could not read. Pictures do not count: nobody asked for them. Nor do embedded files:
+    they are members, read elsewhere."""
+    own = (warning for warning in result.processing_warnings if not warning.source.endswith("_embedded_objects"))
+    messages = [str(warning.message).lower() for warning in own]
     failed = [message for message in messages if "ocr" not in message and "image" not in message]
     return f"{len(failed)} part{'s'[: len(failed) > 1]} could not be read" if failed else None

@@ -28,7 +28,6 @@ class Format:
 
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
-_ODF = "application/vnd.oasis.opendocument."
 
 _LIBRARY = "worker.office:read_document"
 _PDF = Format("pdf", "application/pdf", _LIBRARY)
@@ -48,9 +47,13 @@ _ZIP_MEMBERS = (
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
 _ZIP_MIMETYPES = {
     "application/epub+zip": Format("epub", "application/epub+zip", _LIBRARY),
-    _ODF + "text": Format("odt", _ODF + "text", _LIBRARY),
-    _ODF + "spreadsheet": Format("ods", _ODF + "spreadsheet", _LIBRARY),
 }
+#: OpenDocument and OpenOffice 1, templates included; what stands after the prefix tells the kind.
+_ODF = re.compile(r"application/(?:x-)?vnd\.(?:oasis\.opendocument|sun\.xml)\.([a-z]+)[a-z.-]*")
+_ODF_KINDS = {
+    "text": "odt", "writer": "odt", "spreadsheet": "ods", "calc": "ods", "presentation": "odp", "impress": "odp",
+    "graphics": "odg", "draw": "odg",
+}  # fmt: skip
 #: A stream name (UTF-16) that only this format has in its OLE2 container; what embeds others comes first.
 _OLE_STREAMS = (
     ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", _LIBRARY)),
@@ -135,6 +138,7 @@ _CODE_NAMES = frozenset(
 _PROLOGUE = r"\s*+(?:(?:<\?xml[^>]*+>|(?><!--.*?-->))\s*+)*+"
 _HTML_START = re.compile(_PROLOGUE + r"<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
 _SVG_START = re.compile(_PROLOGUE + r"(?:<!doctype\s+svg[^>]*+>\s*+)?(?><!--.*?-->)?\s*+<svg[\s>]", re.I | re.S)
+_ODF_START = re.compile(_PROLOGUE + r"(?:<!doctype[^>]*+>\s*+)?<office:document(?:-content)?\s", re.I | re.S)
 _XML_START = re.compile(r"\s*<\?xml\s")
 _HEADER = re.compile(rb"(?:[!-9;-~]{1,76}:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*\r?\n){2,}")
 _MAIL_HEADER = re.compile(
@@ -170,6 +174,8 @@ def of_text(text: str, name: str) -> Format:
         return Format(by_name)
     if _SVG_START.match(head):
         raise Refused("unsupported", _IMAGE)
+    if _ODF_START.match(head):
+        return _open_document(head, "flat")
     if by_name == "html" or _HTML_START.match(head):
         return Format("html")
     if by_name == "ipynb":
@@ -222,24 +228,29 @@ def _zip(data: bytes) -> Format:
 def _zip_format(archive: zipfile.ZipFile) -> Format:
     names = {info.filename.replace("\\", "/").lower() for info in archive.infolist()}
     mimetype = _zip_mimetype(archive)
-    if mimetype.startswith(_ODF) and _encrypted_odf(archive):
-        raise Refused("encrypted", "protected by a password")
+    if _ODF.fullmatch(mimetype):
+        return _open_document(mimetype, "package")
     if mimetype in _ZIP_MIMETYPES:
         return _ZIP_MIMETYPES[mimetype]
     for member, found in _ZIP_MEMBERS:
         if member.lower() in names:
             return found
+    if "content.xml" in names and "meta-inf/manifest.xml" in names:
+        return _open_document(_member(archive, "META-INF/manifest.xml", 1 << 16).decode("latin-1"), "package")
     if "[content_types].xml" in names or mimetype:
         raise Refused("unsupported", "this Office format is not read")
     raise Refused("unsupported", _ARCHIVE)
 
 
+def _open_document(source: str, form: str) -> Format:
+    """The format by the first media type that stands in `source`."""
+    mime = _ODF.search(source)
+    kind = _ODF_KINDS.get(mime[1], "odf") if mime else "odt"
+    return Format(kind, mime[0] if mime else "", f"worker.opendocument:read_{form}")
+
+
 def _zip_mimetype(archive: zipfile.ZipFile) -> str:
     return _member(archive, "mimetype", 200).decode("ascii", "replace").strip()
-
-
-def _encrypted_odf(archive: zipfile.ZipFile) -> bool:
-    return b"encryption-data" in _member(archive, "META-INF/manifest.xml", 1 << 20)
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:

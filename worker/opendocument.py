@@ -33,7 +33,8 @@ _PLACEHOLDER = re.compile(r"<[^<>]{0,40}>|\?\?\?|[-\s/]*")
 _MACRO = re.compile(r"Basic/[^/]+/(?!script-l|dialog-l)[^/]+\.xml")
 #: What damaged ZIP members raise.
 _BROKEN = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, OSError, ValueError, OverflowError
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, OSError, ValueError,
+    OverflowError,
 )  # fmt: skip
 
 

@@ -44,6 +44,9 @@ _ZIP_MEMBERS = (
     ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _LIBRARY)),
     ("META-INF/container.xml", Format("epub", "application/epub+zip", _LIBRARY)),
 )
+#: Parts that hold a whole document of Apple's iWork '09 and before.
+_IWORK_PARTS = ("index.xml", "index.apxl", "index.xml.gz", "index.apxl.gz")
+_IWORK_KINDS = {"pages": "pages", "numbers": "numbers", "key": "keynote"}
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
 _ZIP_MIMETYPES = {
     "application/epub+zip": Format("epub", "application/epub+zip", _LIBRARY),
@@ -155,7 +158,7 @@ def sniff(data: bytes, name: str) -> Format | None:
     if _is_pdf(data, name):
         return _PDF
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _zip(data)
+        return _zip(data, name)
     if data.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _ole(data, name)
     if data.startswith(b"{\\rtf"):
@@ -215,17 +218,17 @@ def _is_mail(data: bytes, by_name: str) -> bool:
     return block is not None and len(set(_MAIL_HEADER.findall(block[0].lower()))) >= 3
 
 
-def _zip(data: bytes) -> Format:
+def _zip(data: bytes, name: str) -> Format:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _zip_format(archive)
+            return _zip_format(archive, name)
     except (Refused, MemoryError):
         raise
     except Exception as error:  # zlib, lzma, struct ... errors: a hostile archive finds them all
         raise Refused("damaged", "a damaged ZIP container") from error
 
 
-def _zip_format(archive: zipfile.ZipFile) -> Format:
+def _zip_format(archive: zipfile.ZipFile, name: str) -> Format:
     names = {info.filename.replace("\\", "/").lower() for info in archive.infolist()}
     mimetype = _zip_mimetype(archive)
     if _ODF.fullmatch(mimetype):
@@ -235,6 +238,8 @@ def _zip_format(archive: zipfile.ZipFile) -> Format:
     for member, found in _ZIP_MEMBERS:
         if member.lower() in names:
             return found
+    if kind := _iwork_kind(archive, names, name):
+        return Format(kind, reader="worker.iwork:read_iwork")
     if "content.xml" in names and "meta-inf/manifest.xml" in names:
         return _open_document(_member(archive, "META-INF/manifest.xml", 1 << 16).decode("latin-1"), "package")
     if "[content_types].xml" in names or mimetype:
@@ -247,6 +252,17 @@ def _open_document(source: str, form: str) -> Format:
     mime = _ODF.search(source)
     kind = _ODF_KINDS.get(mime[1], "odf") if mime else "odt"
     return Format(kind, mime[0] if mime else "", f"worker.opendocument:read_{form}")
+
+
+def _iwork_kind(archive: zipfile.ZipFile, names: set[str], name: str) -> str:
+    """By the root element where it can be seen, else by the name; "" for other archives."""
+    member = next((part for part in _IWORK_PARTS if part in names), "")
+    if "apxl" in member:
+        return "keynote"
+    head = _member(archive, member, 4096) if member else b""
+    if b"developer.apple.com/namespaces" in head:
+        return "numbers" if b"<ls:document" in head else "pages"
+    return _IWORK_KINDS.get(name.lower().rpartition(".")[2], "") if member else ""
 
 
 def _zip_mimetype(archive: zipfile.ZipFile) -> str:

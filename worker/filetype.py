@@ -28,7 +28,6 @@ class Format:
 
 
 _OFFICE = "application/vnd.openxmlformats-officedocument."
-_ODF = "application/vnd.oasis.opendocument."
 
 #: kinds that have no text of their own beside the files within them
 ARCHIVES = frozenset(("zip", "tar", "7z", "compressed", "mbox", "warc"))
@@ -53,12 +52,19 @@ _ZIP_MEMBERS = (
     ("visio/document.xml", Format("vsdx", "application/vnd.ms-visio.drawing", "worker.drawnpages:read_visio")),
     ("META-INF/container.xml", Format("epub", "application/epub+zip", _LIBRARY)),
 )
+#: Parts that hold a whole document of Apple's iWork '09 and before.
+_IWORK_PARTS = ("index.xml", "index.apxl", "index.xml.gz", "index.apxl.gz")
+_IWORK_KINDS = {"pages": "pages", "numbers": "numbers", "key": "keynote"}
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
 _ZIP_MIMETYPES = {
     "application/epub+zip": Format("epub", "application/epub+zip", _LIBRARY),
-    _ODF + "text": Format("odt", _ODF + "text", _LIBRARY),
-    _ODF + "spreadsheet": Format("ods", _ODF + "spreadsheet", _LIBRARY),
 }
+#: OpenDocument and OpenOffice 1, templates included; what stands after the prefix tells the kind.
+_ODF = re.compile(r"application/(?:x-)?vnd\.(?:oasis\.opendocument|sun\.xml)\.([a-z]+)[a-z.-]*")
+_ODF_KINDS = {
+    "text": "odt", "writer": "odt", "spreadsheet": "ods", "calc": "ods", "presentation": "odp", "impress": "odp",
+    "graphics": "odg", "draw": "odg",
+}  # fmt: skip
 #: A stream name (UTF-16) that only this format has in its OLE2 container; what embeds others comes first.
 _OLE_STREAMS = (
     ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", _LIBRARY)),
@@ -149,6 +155,7 @@ _CODE_NAMES = frozenset(
 _PROLOGUE = r"\s*+(?:(?:<\?xml[^>]*+>|(?><!--.*?-->))\s*+)*+"
 _HTML_START = re.compile(_PROLOGUE + r"<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
 _SVG_START = re.compile(_PROLOGUE + r"(?:<!doctype\s+svg[^>]*+>\s*+)?(?><!--.*?-->)?\s*+<svg[\s>]", re.I | re.S)
+_ODF_START = re.compile(_PROLOGUE + r"(?:<!doctype[^>]*+>\s*+)?<office:document(?:-content)?\s", re.I | re.S)
 _XML_START = re.compile(r"\s*<\?xml\s")
 _HEADER = re.compile(rb"(?:[!-9;-~]{1,76}:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*\r?\n){2,}")
 _MAIL_HEADER = re.compile(
@@ -163,7 +170,7 @@ def sniff(data: bytes, name: str) -> Format | None:
     Raises `Refused` for what is recognised and cannot be read.
     """
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _zip(data)
+        return _zip(data, name)
     if data.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _ole(data, name)
     if data.startswith(b"{\\rtf"):
@@ -187,6 +194,8 @@ def of_text(text: str, name: str) -> Format:
         return Format(by_name)
     if _SVG_START.match(head):
         raise Refused("unsupported", _IMAGE)
+    if _ODF_START.match(head):
+        return _open_document(head, "flat")
     if by_name == "html" or _HTML_START.match(head):
         return Format("html")
     if by_name == "ipynb":
@@ -226,21 +235,21 @@ def _is_mail(data: bytes, by_name: str) -> bool:
     return block is not None and len(set(_MAIL_HEADER.findall(block[0].lower()))) >= 3
 
 
-def _zip(data: bytes) -> Format:
+def _zip(data: bytes, name: str) -> Format:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _zip_format(archive)
+            return _zip_format(archive, name)
     except (Refused, MemoryError):
         raise
     except Exception as error:  # zlib, lzma, struct ... errors: a hostile archive finds them all
         raise Refused("damaged", "a damaged ZIP container") from error
 
 
-def _zip_format(archive: zipfile.ZipFile) -> Format:
+def _zip_format(archive: zipfile.ZipFile, name: str) -> Format:
     names = {info.filename.replace("\\", "/").lower() for info in archive.infolist()}
     mimetype = _zip_mimetype(archive)
-    if mimetype.startswith(_ODF) and _encrypted_odf(archive):
-        raise Refused("encrypted", "protected by a password")
+    if _ODF.fullmatch(mimetype):
+        return _open_document(mimetype, "package")
     if mimetype in _ZIP_MIMETYPES:
         return _ZIP_MIMETYPES[mimetype]
     for member, found in _ZIP_MEMBERS:
@@ -248,17 +257,35 @@ def _zip_format(archive: zipfile.ZipFile) -> Format:
             return found
     if any(name.endswith(".fdseq") for name in names):
         return Format("xps", "application/oxps", "worker.drawnpages:read_xps")
+    if kind := _iwork_kind(archive, names, name):
+        return Format(kind, reader="worker.iwork:read_iwork")
+    if "content.xml" in names and "meta-inf/manifest.xml" in names:
+        return _open_document(_member(archive, "META-INF/manifest.xml", 1 << 16).decode("latin-1"), "package")
     if "[content_types].xml" in names or mimetype:
         raise Refused("unsupported", "this Office format is not read")
     return _ZIP
 
 
+def _open_document(source: str, form: str) -> Format:
+    """The format by the first media type that stands in `source`."""
+    mime = _ODF.search(source)
+    kind = _ODF_KINDS.get(mime[1], "odf") if mime else "odt"
+    return Format(kind, mime[0] if mime else "", f"worker.opendocument:read_{form}")
+
+
+def _iwork_kind(archive: zipfile.ZipFile, names: set[str], name: str) -> str:
+    """By the root element where it can be seen, else by the name; "" for other archives."""
+    member = next((part for part in _IWORK_PARTS if part in names), "")
+    if "apxl" in member:
+        return "keynote"
+    head = _member(archive, member, 4096) if member else b""
+    if b"developer.apple.com/namespaces" in head:
+        return "numbers" if b"<ls:document" in head else "pages"
+    return _IWORK_KINDS.get(name.lower().rpartition(".")[2], "") if member else ""
+
+
 def _zip_mimetype(archive: zipfile.ZipFile) -> str:
     return _member(archive, "mimetype", 200).decode("ascii", "replace").strip()
-
-
-def _encrypted_odf(archive: zipfile.ZipFile) -> bool:
-    return b"encryption-data" in _member(archive, "META-INF/manifest.xml", 1 << 20)
 
 
 def _member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:

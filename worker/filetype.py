@@ -31,7 +31,7 @@ _OFFICE = "application/vnd.openxmlformats-officedocument."
 _ODF = "application/vnd.oasis.opendocument."
 
 _LIBRARY = "worker.office:read_document"
-_PDF = Format("pdf", "application/pdf", _LIBRARY)
+_PDF = Format("pdf", "application/pdf", "worker.pdf:read_pdf")
 _RTF = Format("rtf", "application/rtf", _LIBRARY)
 _EML = Format("eml", "message/rfc822", _LIBRARY)
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)

@@ -75,12 +75,12 @@ class Extracted:
     own_lines: bool = True
     #: Why the text is only a part of the document, None when it is whole.
     partial: str | None = None
+    #: Files within it, each a document of its own; gone through once, so a generator may give them one by one.
+    members: Iterable[Member] = ()
     #: True when `text` is Markdown although its kind is none whose text always is.
     markdown: bool = False
     #: What read it, for people; the caller of a reader sets it.
     library: str = ""
-    #: Files within it, each a document of its own; gone through once, so a generator may give them one by one.
-    members: Iterable[Member] = ()
 
 
 #: Reads one kind of document. Raises `Refused` for reasons that lie in the document, MemoryError and OSError for

@@ -1,9 +1,9 @@
-"""Binary documents (PDF, office formats, mail, e-books) through kreuzberg, imported only when one arrives."""
+"""Binary documents (office formats, mail, e-books) through kreuzberg, imported only when one arrives."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from worker.extracted import Extracted, Input, Refused, flat, markdown_title, one_line
@@ -11,7 +11,15 @@ from worker.extracted import Extracted, Input, Refused, flat, markdown_title, on
 if TYPE_CHECKING:
     from kreuzberg import ExtractionConfig, ExtractionResult, PageConfig
 
-__all__ = ["read_document"]
+__all__ = [
+    "clean_lines",
+    "document_metadata",
+    "document_title",
+    "joined",
+    "kreuzberg_result",
+    "read_document",
+    "unread_parts",
+]
 
 #: Stands alone in a paragraph at the start of each page; control pictures occur in no running text.
 _PAGE_MARK = "\n\n\u2402{page_num}\u2403\n\n"
@@ -24,26 +32,25 @@ _PLAIN = frozenset(("pdf", "rtf", "eml", "msg"))
 
 
 def read_document(found: Input) -> Extracted:
-    result = _kreuzberg(found)
-    if found.kind == "pdf":
-        text, pages = _joined([_lines(str(page["content"])) for page in result.pages or []])
-        text, pages = (text, pages) if text.strip() else (_lines(result.content), ())
-    else:
-        text, pages = _marked_pages(_lines(result.content))
+    result = kreuzberg_result(found)
+    text, pages = _marked_pages(clean_lines(result.content))
     if found.kind not in _PLAIN:
         text, pages = _tidied(text, pages)
     fields: Mapping[str, Any] = result.metadata
     headed = found.kind not in _PLAIN and found.kind not in ("xlsx", "xls", "ods")  # "Sheet1" is no title
-    title = _document_title(fields, text if headed else "")
+    title = document_title(fields, text if headed else "")
     pages = pages or _sheets(text, fields.get("sheet_names"))
-    return Extracted(found.kind, text, 0, title, _document_metadata(fields), pages, False, _warnings(result))
+    return Extracted(
+        found.kind, text, 0, title, document_metadata(fields), pages, False, unread_parts(result.processing_warnings)
+    )
 
 
-def _kreuzberg(found: Input) -> ExtractionResult:
+def kreuzberg_result(found: Input, **options: Any) -> ExtractionResult:
+    """What kreuzberg reads with our configuration and these options. Raises `Refused`."""
     import kreuzberg
 
     try:
-        return kreuzberg.extract_bytes_sync(found.data, found.mime, _config(found.kind))
+        return kreuzberg.extract_bytes_sync(found.data, found.mime, _config(found.kind, options))
     except MemoryError:
         raise
     except (kreuzberg.MissingDependencyError, kreuzberg.ValidationError) as error:
@@ -58,12 +65,12 @@ def _kreuzberg(found: Input) -> ExtractionResult:
         raise Refused("damaged", f"a damaged {found.kind} document") from error
 
 
-def _config(kind: str) -> ExtractionConfig:
+def _config(kind: str, options: Mapping[str, Any]) -> ExtractionConfig:
     """No cache, OCR, downloads or guessing; one thread, so that no output can depend on timing."""
     import kreuzberg
 
     # Not in the type stub of 4.10. Without it pictures attached to a mail go to Tesseract, `ocr` or not.
-    unlisted: dict[str, Any] = {"disable_ocr": True}
+    unlisted: dict[str, Any] = {"disable_ocr": True, **options}
     return kreuzberg.ExtractionConfig(
         use_cache=False,
         enable_quality_processing=False,
@@ -98,12 +105,12 @@ def _refusal(message: str, kind: str) -> Refused:
 _DIVISION = re.compile("[\u0002\ufffe\uffff](?:\r?\n)?")
 
 
-def _lines(text: str) -> str:
+def clean_lines(text: str) -> str:
     """Line ends as \\n, divided words joined, no NUL."""
     return _DIVISION.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
 
 
-def _joined(parts: list[str]) -> tuple[str, tuple[int, ...]]:
+def joined(parts: list[str]) -> tuple[str, tuple[int, ...]]:
     """Pages as one text with a blank line between, and where each starts."""
     starts, at = [], 0
     stripped = [part.strip("\n \t") for part in parts]
@@ -125,7 +132,7 @@ def _marked_pages(text: str) -> tuple[str, tuple[int, ...]]:
     borders = [start for start, _ in cuts[1:]] + [len(text)]
     parts = [text[end:border] for (_, end), border in zip(cuts, borders, strict=True)]
     parts[0] = text[: cuts[0][0]] + parts[0]
-    return _joined(parts)
+    return joined(parts)
 
 
 def _tidied(text: str, pages: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
@@ -133,7 +140,7 @@ def _tidied(text: str, pages: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     if not pages:
         return "\n".join(_tidy(text)), ()
     borders = [*pages[1:], len(text)]
-    return _joined(["\n".join(_tidy(text[a:b])) for a, b in zip(pages, borders, strict=True)])
+    return joined(["\n".join(_tidy(text[a:b])) for a, b in zip(pages, borders, strict=True)])
 
 
 _IMAGE = re.compile(r"\\?!\[([^\[\]]{0,2000})\]\([^()\s]{0,2000}\)")
@@ -183,7 +190,7 @@ _DOCUMENT_FIELDS = {
 }
 
 
-def _document_title(fields: Mapping[str, Any], markdown: str) -> str | None:
+def document_title(fields: Mapping[str, Any], markdown: str) -> str | None:
     """The title property unless it is a file name, the subject of a mail, or the first heading."""
     mail = fields.get("format_type") == "email"
     own = one_line(str(fields.get("subject" if mail else "title") or ""))
@@ -192,7 +199,7 @@ def _document_title(fields: Mapping[str, Any], markdown: str) -> str | None:
     return one_line(markdown_title(markdown))
 
 
-def _document_metadata(fields: Mapping[str, Any]) -> dict[str, object]:
+def document_metadata(fields: Mapping[str, Any]) -> dict[str, object]:
     named = {ours: fields.get(theirs) for theirs, ours in _DOCUMENT_FIELDS.items()}
     if fields.get("format_type") == "email":
         named["date"] = named.pop("created")
@@ -201,10 +208,10 @@ def _document_metadata(fields: Mapping[str, Any]) -> dict[str, object]:
     return flat(named)
 
 
-def _warnings(result: ExtractionResult) -> str | None:
-    """Parts that the reader could not read. Pictures do not count: nobody asked for them. Nor do embedded files:
-    they are members, read elsewhere."""
-    own = (warning for warning in result.processing_warnings if not warning.source.endswith("_embedded_objects"))
+def unread_parts(warnings: Iterable[Any]) -> str | None:
+    """Parts that the reader could not read. Pictures do not count: nobody asked for them. Nor do embedded files: they
+    are members, read elsewhere."""
+    own = (warning for warning in warnings if not warning.source.endswith("_embedded_objects"))
     messages = [str(warning.message).lower() for warning in own]
     failed = [message for message in messages if "ocr" not in message and "image" not in message]
     return f"{len(failed)} part{'s'[: len(failed) > 1]} could not be read" if failed else None

@@ -135,7 +135,7 @@ def _document(kind: str, body: Body, properties: _Properties, broken: int, membe
     blocks += ["## Properties", *lines] if lines else []
     text, pages = joined(blocks, body.pages)
     partial = f"{broken} part{'s'[: broken > 1]} could not be read" if broken else None
-    return Extracted(kind, text, 0, title, properties.metadata(), pages, False, partial, members)
+    return Extracted(kind, text, 0, title, properties.metadata(), pages, False, partial, members=members)
 
 
 _FIELDS = {

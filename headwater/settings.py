@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     extract_timeout_s: float = Field(default=60.0, gt=0)
     sandbox_memory_bytes: int = Field(default=2 * 1024**3, ge=256 * 1024**2)
     #: files within files (archives, attachments) are read to this depth; 0: not at all
-    archive_depth: int = Field(default=4, ge=0, le=16)
+    archive_depth: int = Field(default=8, ge=0, le=16)
     #: most files that are read within one document, and most bytes that they may unpack to
     archive_members: int = Field(default=10_000, ge=1, le=100_000)
     archive_bytes: int = Field(default=1024**3, ge=1)

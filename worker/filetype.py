@@ -39,7 +39,8 @@ _LIBRARY = "worker.office:read_document"
 _OOXML = "worker.ooxml:read_ooxml"
 _PDF = Format("pdf", "application/pdf", "worker.pdf:read_pdf")
 _RTF = Format("rtf", "application/rtf", _LIBRARY)
-_EML = Format("eml", "message/rfc822", _LIBRARY)
+_EML = Format("eml", "message/rfc822", "worker.mail:read_mail")
+_MBOX = Format("mbox", "application/mbox", "worker.mail:read_mbox")
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
 #: A name inside the ZIP that only this format has.
@@ -130,7 +131,8 @@ _EXTENSIONS = {
     "json": "json jsonl ndjson geojson webmanifest jsonld",
     "csv": "csv tsv tab psv",
     "xml": "xml xsd xsl xslt rss atom rdf kml gpx plist wsdl nxml fb2 opml resx xlf xliff dita dtd fodt",
-    "eml": "eml",
+    "eml": "eml emlx mht mhtml",
+    "mbox": "mbox mbx",
     "ipynb": "ipynb",
     "code": (
         "py pyi pyx pxd ipy js mjs cjs jsx ts mts cts tsx vue svelte java kt kts scala sc groovy gradle "
@@ -183,7 +185,7 @@ def sniff(data: bytes, name: str) -> Format | None:
     for signature, at, code, reason in _SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             raise Refused(code, reason)
-    return _EML if _is_mail(data, _kind_of_name(name)) else None
+    return _mail(data, _kind_of_name(name))
 
 
 def of_text(text: str, name: str) -> Format:
@@ -227,11 +229,20 @@ def _is_pdf(data: bytes, name: str) -> bool:
     return at >= 0 and (not head[:at].strip() or b"\0" in head[:at] or name.lower().endswith(".pdf"))
 
 
-def _is_mail(data: bytes, by_name: str) -> bool:
-    """A mail by its name, or by a block of header lines at the very start with three that only mail has."""
-    if by_name:
-        return by_name == "eml" and b"\x00" not in data[:4096]
-    block = _HEADER.match(data[: 1 << 16])
+def _mail(data: bytes, by_name: str) -> Format | None:
+    """A mail or a mailbox: by its name, or by header lines at the very start, three of them such as only mail has."""
+    if by_name not in ("", "eml", "mbox"):
+        return None
+    start = data[: 1 << 16].removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    if start.startswith(b"From ") and _is_head(start.partition(b"\n")[2]):
+        return _MBOX
+    if by_name == "eml" and b"\x00" not in data[:4096]:
+        return _EML
+    return _EML if _is_head(start) else None
+
+
+def _is_head(start: bytes) -> bool:
+    block = _HEADER.match(start)
     return block is not None and len(set(_MAIL_HEADER.findall(block[0].lower()))) >= 3
 
 

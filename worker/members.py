@@ -36,7 +36,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class Limits:
     """What may be within one document. With a depth of 0 nothing within it is read."""
 
-    depth: int = 4
+    depth: int = 8
     members: int = 10_000
     #: of one file within it, unpacked
     member_bytes: int = 64 * 1024 * 1024
@@ -88,7 +88,7 @@ class Reading:
             first = missing[0]
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             told.insert(0, f"{first.name}{more} within it: {first.reason}")
-        if self.cut:
+        if self.cut and not any(found.reason == self.cut for found in missing):
             told.append(self.cut)
         return "; ".join(told[:3]) or None
 

@@ -98,6 +98,8 @@ _LATIN_PUNCTUATION = frozenset("\xa0«»‹›“”„‘’‚–—…•·°
 #: C0 and C1 controls without those that text files use, private use, non-characters and U+FFFD.
 _SUSPECT = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufdd0-\ufdef\ufffd-\uffff]")
 _ISO_2022 = re.compile(rb"\x1b(?:\$[@AB]|\$\([CDO-Q]|\$\)[CAG]|\([BIJ])")
+#: what GNU Info puts around pictures and indexes, and nobody sees
+_INFO_MARKS = re.compile(rb"\x00\x08(?=[\[\]])")
 _KANA = re.compile("[\u3041-\u30ff]")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _HIGH = re.compile(rb"[\x80-\xff]+")
@@ -123,6 +125,8 @@ def decode(data: bytes) -> Decoded:
 
     Raises `Undecodable` for binary data and for text whose encoding stays unclear.
     """
+    if _INFO_MARKS.search(data):
+        data = _INFO_MARKS.sub(b"", data)
     for attempt in (_marked, _wide, _escaped, _utf8, _declared, _nearly_utf8, _detected):
         found = attempt(data)
         if found is not None:

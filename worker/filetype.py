@@ -51,14 +51,14 @@ _ZIP_MEMBERS = (
     ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet", _OOXML)),
     ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _OOXML)),
     ("visio/document.xml", Format("vsdx", "application/vnd.ms-visio.drawing", "worker.drawnpages:read_visio")),
-    ("META-INF/container.xml", Format("epub", "application/epub+zip", _LIBRARY)),
+    ("META-INF/container.xml", Format("epub", "application/epub+zip", "worker.epub:read_epub")),
 )
 #: Parts that hold a whole document of Apple's iWork '09 and before.
 _IWORK_PARTS = ("index.xml", "index.apxl", "index.xml.gz", "index.apxl.gz")
 _IWORK_KINDS = {"pages": "pages", "numbers": "numbers", "key": "keynote"}
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
 _ZIP_MIMETYPES = {
-    "application/epub+zip": Format("epub", "application/epub+zip", _LIBRARY),
+    "application/epub+zip": Format("epub", "application/epub+zip", "worker.epub:read_epub"),
 }
 #: OpenDocument and OpenOffice 1, templates included; what stands after the prefix tells the kind.
 _ODF = re.compile(r"application/(?:x-)?vnd\.(?:oasis\.opendocument|sun\.xml)\.([a-z]+)[a-z.-]*")

@@ -31,6 +31,7 @@ _OFFICE = "application/vnd.openxmlformats-officedocument."
 
 _LIBRARY = "worker.office:read_document"
 _PDF = Format("pdf", "application/pdf", _LIBRARY)
+_ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
 _RTF = Format("rtf", "application/rtf", _LIBRARY)
 _EML = Format("eml", "message/rfc822", _LIBRARY)
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
@@ -69,6 +70,9 @@ _OLE_STREAMS = (
 
 #: The header token that the Current User stream of an encrypted presentation has.
 _PPT_ENCRYPTED = b"\xdf\xc4\xd1\xf3"
+
+#: guidFileType of a section and of a table of contents of OneNote.
+_ONENOTE = (bytes.fromhex("e4525c7b8cd8a74daeb15378d02996d3"), bytes.fromhex("a12fff43d9ef764c9ee210ea5722765f"))
 
 _ARCHIVE, _IMAGE, _SOUND = "archives are not read", "images are not read", "sound and video are not read"
 #: Signature, where it stands, what the file is. One of letters only needs a NUL byte nearby to count: a text
@@ -163,6 +167,8 @@ def sniff(data: bytes, name: str) -> Format | None:
         return _ole(data, name)
     if data.startswith(b"{\\rtf"):
         return _RTF
+    if data.startswith(_ONENOTE):
+        return _ONE
     for signature, at, code, reason in _SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             raise Refused(code, reason)

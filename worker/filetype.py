@@ -51,6 +51,7 @@ _IWORK_KINDS = {"pages": "pages", "numbers": "numbers", "key": "keynote"}
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
 _ZIP_MIMETYPES = {
     "application/epub+zip": Format("epub", "application/epub+zip", _LIBRARY),
+    "application/hwp+zip": Format("hwpx", "application/hwp+zip", "worker.hwp:read_hwpx"),
 }
 #: OpenDocument and OpenOffice 1, templates included; what stands after the prefix tells the kind.
 _ODF = re.compile(r"application/(?:x-)?vnd\.(?:oasis\.opendocument|sun\.xml)\.([a-z]+)[a-z.-]*")
@@ -66,6 +67,7 @@ _OLE_STREAMS = (
     ("WORKBOOK", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
     ("Workbook", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
     ("Book", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
+    ("FileHeader", Format("hwp", "application/x-hwp", "worker.hwp:read_hwp")),
 )
 
 #: The header token that the Current User stream of an encrypted presentation has.
@@ -110,6 +112,7 @@ _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\x00asm", 0, "binary", "an executable"),
     (b"SQLite format 3\x00", 0, "unsupported", "databases are not read"),
     (b"bplist00", 0, "unsupported", "binary property lists are not read"),
+    (b"HWP Document File V", 0, "unsupported", "documents of Hangul before version 5 are not read"),
     (b"ITSF", 0, "unsupported", "compiled help is not read"),
 )
 

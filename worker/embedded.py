@@ -42,7 +42,7 @@ class Carried:
 
 def unpacked(data: bytes, name: str) -> Carried | None:
     """The file that an OLE container called `name` carries; None when it carries none, only a drawing, say."""
-    import olefile  # type: ignore[import-untyped]
+    import olefile
 
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as container:

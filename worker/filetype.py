@@ -38,6 +38,7 @@ _COMPRESSED = Format("compressed", "", "worker.archives:read_compressed")
 _LIBRARY = "worker.office:read_document"
 _OOXML = "worker.ooxml:read_ooxml"
 _PDF = Format("pdf", "application/pdf", "worker.pdf:read_pdf")
+_ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
 _RTF = Format("rtf", "application/rtf", _LIBRARY)
 _EML = Format("eml", "message/rfc822", "worker.mail:read_mail")
 _MBOX = Format("mbox", "application/mbox", "worker.mail:read_mbox")
@@ -59,6 +60,7 @@ _IWORK_KINDS = {"pages": "pages", "numbers": "numbers", "key": "keynote"}
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
 _ZIP_MIMETYPES = {
     "application/epub+zip": Format("epub", "application/epub+zip", "worker.epub:read_epub"),
+    "application/hwp+zip": Format("hwpx", "application/hwp+zip", "worker.hwp:read_hwpx"),
 }
 #: OpenDocument and OpenOffice 1, templates included; what stands after the prefix tells the kind.
 _ODF = re.compile(r"application/(?:x-)?vnd\.(?:oasis\.opendocument|sun\.xml)\.([a-z]+)[a-z.-]*")
@@ -74,6 +76,7 @@ _OLE_STREAMS = (
     ("WORKBOOK", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
     ("Workbook", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
     ("Book", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
+    ("FileHeader", Format("hwp", "application/x-hwp", "worker.hwp:read_hwp")),
 )
 
 #: The header token that the Current User stream of an encrypted presentation has.
@@ -89,6 +92,9 @@ _ARCHIVE_SIGNATURES = (
 )
 
 _ARCHIVE, _IMAGE, _SOUND = "archives of this kind are not read", "images are not read", "sound and video are not read"
+#: guidFileType of a section and of a table of contents of OneNote.
+_ONENOTE = (bytes.fromhex("e4525c7b8cd8a74daeb15378d02996d3"), bytes.fromhex("a12fff43d9ef764c9ee210ea5722765f"))
+
 #: Signature, where it stands, what the file is. One of letters only needs a NUL byte nearby to count: a text
 #: may begin with "ID3 tags are" or "GIF89a is".
 _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
@@ -121,6 +127,7 @@ _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\x00asm", 0, "binary", "an executable"),
     (b"SQLite format 3\x00", 0, "unsupported", "databases are not read"),
     (b"bplist00", 0, "unsupported", "binary property lists are not read"),
+    (b"HWP Document File V", 0, "unsupported", "documents of Hangul before version 5 are not read"),
     (b"ITSF", 0, "unsupported", "compiled help is not read"),
 )
 
@@ -182,6 +189,8 @@ def sniff(data: bytes, name: str) -> Format | None:
             return archive
     if _is_pdf(data, name):  # after what may hold one, packed as it is, in its first bytes
         return _PDF
+    if data.startswith(_ONENOTE):
+        return _ONE
     for signature, at, code, reason in _SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             raise Refused(code, reason)

@@ -28,25 +28,32 @@ MAX_FRONT_MATTER_CHARS = 64 * 1024
 _TITLE_LINES = 400
 
 
-def extract(data: bytes, name: str, *, max_chars: int = 20_000_000) -> Extracted:
+def extract(
+    data: bytes, name: str, *, max_chars: int = 20_000_000, ocr: str = "", until: float | None = None
+) -> Extracted:
     """Read one whole document. `name` is its file name or path and only breaks ties between text formats.
 
+    `ocr` are the languages of words in pictures, as "eng+deu", and `until` (time.monotonic) is when that must end.
     Text beyond `max_chars` characters is cut and `partial` says so. Raises `Refused` for reasons that lie in
     the document; MemoryError, and OSError when the PDF engine cannot be set up, for reasons that may pass.
     """
     if not data or data.isspace():
         raise Refused("empty", "an empty file")
     found = sniff(data, name)
-    read = _read(data, name, found) if found else _decoded(data, name)
+    read = (
+        _reader(found)(Input(data, name, found.kind, found.mime, ocr=ocr, until=until))
+        if found
+        else _decoded(data, name)
+    )
     if not read.text.strip():
         raise _without_text(read.kind)
     return _cut(read, max_chars)
 
 
-def _read(data: bytes, name: str, found: Format) -> Extracted:
+def _reader(found: Format) -> Reader:
     module, _, function = found.reader.partition(":")
     reader: Reader = getattr(import_module(module), function)
-    return reader(Input(data, name, found.kind, found.mime))
+    return reader
 
 
 def _without_text(kind: str) -> Refused:
@@ -86,7 +93,7 @@ def _from_text(text: str, name: str, found: Format) -> Extracted:
     if found.kind == "html":
         return read_page(text)
     if found.reader:
-        return _read(text.encode("utf-8", "replace"), name, found)
+        return _reader(found)(Input(text.encode("utf-8", "replace"), name, found.kind, found.mime))
     if found.kind == "markdown":
         return _markdown(text)
     if found.kind == "text":

@@ -43,6 +43,10 @@ class Input:
     kind: str
     mime: str = ""
     passwords: Sequence[str] = ()
+    #: languages in which words in pictures are read, as "eng+deu"; empty: they are not
+    ocr: str = ""
+    #: when (time.monotonic) a reader that takes long should come to an end with what it has
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Extracted:
     #: Why the text is only a part of the document, None when it is whole.
     partial: str | None = None
     #: Files within it, each a document of its own; gone through once, so a generator may give them one by one.
-    members: Iterable[Member] = ()
+    members: Iterable[Member] = field(default=(), repr=False, compare=False)
 
 
 #: Reads one kind of document. Raises `Refused` for reasons that lie in the document, MemoryError and OSError for

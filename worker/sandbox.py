@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from worker.chunk import chunk
 from worker.confinement import confine
 from worker.frames import read_frame, write_frame
+from worker.ocr import use_data
 from worker.tokens import ModelTokenizer
 
 #: characters of a reason
@@ -27,6 +28,8 @@ _MOST_REASON = 300
 _NO_MEMORY = "the extraction needs more memory than it is allowed"
 #: no honest document has more: 20 million characters make 25,000 chunks of the usual size
 _MOST_CHUNKS = 100_000
+#: of the time for one document; the rest is for its chunks
+_READING_SHARE = 0.75
 
 
 def main() -> None:
@@ -36,7 +39,11 @@ def main() -> None:
     if first is None:
         return
     setup, tokenizer_json = first
-    confine(int(setup["memory_bytes"]), Path.cwd())  # before the first thread: it would stay outside
+    if tessdata := str(setup["tessdata"]):
+        use_data(tessdata)
+    confine(
+        int(setup["memory_bytes"]), Path.cwd(), [tessdata] if tessdata else []
+    )  # before the first thread: it would stay outside
     _die_with(os.getppid())
     import_module("worker.extract")  # now, not at the expense of the first document
     server = _Server(ModelTokenizer(tokenizer_json.decode()), setup)
@@ -66,6 +73,7 @@ class _Server:
         self._max_tokens = int(setup["max_tokens"])
         self._heading_context = bool(setup["heading_context"])
         self._timeout_s = float(setup["timeout_s"])
+        self._ocr = str(setup["ocr"])
 
     def answer(self, request: dict[str, Any], data: bytes) -> dict[str, Any]:
         """One document: {"chunks": [...], ...}, or {"refused": reason}, or {"failed": reason}."""
@@ -89,7 +97,8 @@ class _Server:
     def _extract(self, name: str, data: bytes) -> dict[str, Any]:
         from worker.extract import extract
 
-        found = extract(data, name)
+        until = time.monotonic() + _READING_SHARE * self._timeout_s
+        found = extract(data, name, ocr=self._ocr, until=until)
         chunks = chunk(
             found.text,
             found.kind,

@@ -24,6 +24,7 @@ from worker.answers import Answer, Extraction, Failure, Refusal, understand
 from worker.exchange import Ended, Exchange, Garbled, Late
 from worker.homes import Home, TooMuchWritten
 from worker.language import Language
+from worker.ocr import find_data
 
 if TYPE_CHECKING:
     from headwater.embedder import Embedder
@@ -63,6 +64,8 @@ class _Setup:
     timeout_s: float
     memory_bytes: int
     heading_context: bool
+    ocr: str
+    tessdata: str
 
 
 class _Child:
@@ -106,6 +109,8 @@ class _Child:
             "heading_context": setup.heading_context,
             "timeout_s": setup.timeout_s,
             "memory_bytes": setup.memory_bytes,
+            "ocr": setup.ocr,
+            "tessdata": setup.tessdata,
         }
         deadline = time.monotonic() + _START_TIMEOUT_S
         self._exchange.send(header, setup.tokenizer_json.encode(), deadline)
@@ -221,9 +226,16 @@ class SandboxPool:
         size: int = 0,
         language: Language | None = None,
         heading_context: bool = False,
+        ocr: str = "off",
     ) -> None:
-        """``language``: who tells the language of each document, if anybody is to."""
-        self._setup = _Setup(tokenizer_json, max_tokens, timeout_s, memory_bytes, heading_context)
+        """``language``: who tells the language of each document, if anybody is to. ``ocr``: as in the settings.
+
+        Raises SettingsError if the data for its languages is not there.
+        """
+        tessdata = find_data(ocr) or ""
+        self._setup = _Setup(
+            tokenizer_json, max_tokens, timeout_s, memory_bytes, heading_context, ocr if tessdata else "", tessdata
+        )
         self._homes = homes
         self._language = language
         self._free: queue.LifoQueue[_Slot] = queue.LifoQueue()
@@ -245,6 +257,7 @@ class SandboxPool:
             size=settings.sandboxes,
             language=Language(settings.language),
             heading_context=settings.heading_context,
+            ocr=settings.ocr,
         )
 
     def start(self) -> None:

@@ -226,6 +226,7 @@ def test_what_chunks_depend_on_changes_the_fingerprint_and_nothing_else_does() -
         {"document_prompt": "x"},
         {"max_file_bytes": 5},
         {"heading_context": True},
+        {"ocr": "eng+deu"},
     ):
         assert Settings.load(**flags).pipeline_fingerprint() != first
     for flags in ({"port": 100}, {"attempts": 9}, {"concurrency": 2}, {"qdrant_url": "http://x"}):

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     #: ISO 639-1 language of all documents, for stemmer and stop words; auto: told for each by its text
     language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2})$")
 
+    #: languages in which words in pictures and scans are read, by their names in Tesseract: "eng", "eng+deu"; off: none
+    ocr: str = Field(default="off", pattern=r"^[A-Za-z][A-Za-z0-9_]*(\+[A-Za-z][A-Za-z0-9_]*)*$", max_length=200)
+
     #: globs (gitignore syntax): if any is given, only matching files are indexed / matching files never are
     include: Annotated[tuple[str, ...], NoDecode] = ()
     exclude: Annotated[tuple[str, ...], NoDecode] = ()
@@ -244,6 +247,7 @@ class Settings(BaseSettings):
             (self.archive_depth, self.archive_members, self.archive_bytes),
             _scrambled(self.passwords()),
             _readers(),
+            self.ocr,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

@@ -25,8 +25,9 @@ _MOST_FILES = 64
 _MOST_FILE_BYTES = 64 * 1024 * 1024
 
 
-def confine(memory_bytes: int, home: Path) -> None:
-    """Confine this process for the rest of its life. ``home`` is all that it may write to."""
+def confine(memory_bytes: int, home: Path, readable: Sequence[str] = ()) -> None:
+    """Confine this process for the rest of its life. ``home`` is all that it may write to, ``readable`` are places
+    that it may read besides its libraries."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_MOST_FILES, _MOST_FILES))
@@ -37,7 +38,7 @@ def confine(memory_bytes: int, home: Path) -> None:
         return
     _leave_network()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _restrict_files(home)
+    _restrict_files(home, readable)
     _restrict_calls()
 
 
@@ -83,7 +84,7 @@ def _landlock_version() -> int:
     return int(_syscall(_LANDLOCK_CREATE, None, 0, 1))
 
 
-def _restrict_files(home: Path) -> None:
+def _restrict_files(home: Path, readable: Sequence[str]) -> None:
     version = _landlock_version()
     if version < 1:
         return
@@ -93,7 +94,7 @@ def _restrict_files(home: Path) -> None:
     if ruleset < 0:
         return
     _allow(ruleset, [home], rights)
-    _allow(ruleset, _import_paths(), _READ & rights)
+    _allow(ruleset, [*_import_paths(), *readable], _READ & rights)
     _syscall(_LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
 

@@ -9,14 +9,14 @@ costs nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 from headwater.decode import Undecodable, decode
-from worker.extracted import Extracted, Input, Reader, Refused, flat, markdown_title, one_line
+from worker.extracted import Extracted, Input, Reader, Refused, flat, markdown_title, nothing, one_line
 from worker.filetype import ARCHIVES, Format, of_text, sniff
 from worker.libraries import library_of
 from worker.outline import plain_title
@@ -39,32 +39,42 @@ def extract(data: bytes, name: str, *, max_chars: int = 20_000_000, passwords: S
     return found
 
 
-def read(data: bytes, name: str, *, max_chars: int = 20_000_000, passwords: Sequence[str] = ()) -> Extracted:
+def read(
+    data: bytes,
+    name: str,
+    *,
+    max_chars: int = 20_000_000,
+    passwords: Sequence[str] = (),
+    ocr: str = "",
+    on_part: Callable[[], None] = nothing,
+) -> Extracted:
     """Read one whole document, but not yet the files within it, which its `members` are; an archive has no text beside
     them. `name` is its file name or path and only breaks ties between text formats.
 
+    `ocr` are the languages of words in pictures, as "eng+deu", and `on_part` is called before each part of long work.
     Text beyond `max_chars` characters is cut and `partial` says so. Raises `Refused` for reasons that lie in
     the document; MemoryError, and OSError when the PDF engine cannot be set up, for reasons that may pass.
     """
     if not data or data.isspace():
         raise Refused("empty", "an empty file")
-    return _cut(_read_any(data, name, passwords), max_chars)
+    means = Input(b"", name, "", "", passwords, ocr, on_part)
+    return _cut(_read_any(data, means), max_chars)
 
 
-def _read_any(data: bytes, name: str, passwords: Sequence[str]) -> Extracted:
+def _read_any(data: bytes, means: Input) -> Extracted:
     try:
-        found = sniff(data, name)
+        found = sniff(data, means.name)
     except Refused as refused:
-        if refused.code != "unsupported" or (read := _by_plugin(data, name, passwords)) is None:
+        if refused.code != "unsupported" or (read := _by_plugin(data, means)) is None:
             raise
         return read
     if found is not None:
-        return _read(data, name, found, passwords)
-    return _by_plugin(data, name, passwords) or _decoded(data, name)
+        return _read(data, found, means)
+    return _by_plugin(data, means) or _decoded(data, means)
 
 
-def _read(data: bytes, name: str, found: Format, passwords: Sequence[str] = ()) -> Extracted:
-    document = Input(data, name, found.kind, found.mime, passwords)
+def _read(data: bytes, found: Format, means: Input) -> Extracted:
+    document = replace(means, data=data, kind=found.kind, mime=found.mime)
     if (plugin := for_media_type(found.mime)) is not None:
         return replace(plugin(document), library=f"a plug-in for {found.mime}")
     module, _, function = found.reader.partition(":")
@@ -73,12 +83,12 @@ def _read(data: bytes, name: str, found: Format, passwords: Sequence[str] = ()) 
     return replace(read, library=library_of(read.kind))
 
 
-def _by_plugin(data: bytes, name: str, passwords: Sequence[str]) -> Extracted | None:
+def _by_plugin(data: bytes, means: Input) -> Extracted | None:
     """By what somebody else's package reads of it, which knows it by its name alone."""
-    if (plugin := for_name(name)) is None:
+    if (plugin := for_name(means.name)) is None:
         return None
     mime, reader = plugin
-    return replace(reader(Input(data, name, "", mime, passwords)), library=f"a plug-in for {mime}")
+    return replace(reader(replace(means, data=data, mime=mime)), library=f"a plug-in for {mime}")
 
 
 def without_text(kind: str) -> Refused:
@@ -100,14 +110,14 @@ def _cut(read: Extracted, max_chars: int) -> Extracted:
 # Text formats ---------------------------------------------------------------------------------------------
 
 
-def _decoded(data: bytes, name: str) -> Extracted:
+def _decoded(data: bytes, means: Input) -> Extracted:
     try:
         decoded = decode(data)
     except Undecodable as error:
         raise Refused("binary", str(error)) from error
     if not decoded.text.strip():
         raise Refused("empty", "an empty file")
-    read = _from_text(decoded.text, name, of_text(decoded.text, name))
+    read = _from_text(decoded.text, of_text(decoded.text, means.name), means)
     read = replace(read, library=read.library or library_of(read.kind))
     if decoded.encoding != "utf-8":
         read = replace(read, metadata={**read.metadata, "encoding": decoded.encoding})
@@ -116,11 +126,11 @@ def _decoded(data: bytes, name: str) -> Extracted:
     return read
 
 
-def _from_text(text: str, name: str, found: Format) -> Extracted:
+def _from_text(text: str, found: Format, means: Input) -> Extracted:
     if found.kind == "html":
         return read_page(text)
     if found.reader:
-        return _read(text.encode("utf-8", "replace"), name, found)
+        return _read(text.encode("utf-8", "replace"), found, means)
     if found.kind == "markdown":
         return _markdown(text)
     if found.kind == "text":

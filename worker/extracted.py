@@ -9,12 +9,16 @@ from datetime import date, datetime
 from math import isfinite
 from typing import Any
 
-__all__ = ["Extracted", "Input", "Member", "Reader", "Refused", "flat", "markdown_title", "one_line"]
+__all__ = ["Extracted", "Input", "Member", "Reader", "Refused", "flat", "markdown_title", "nothing", "one_line"]
 
 #: A title is looked for in so many characters and lines at the top of a document.
 TITLE_CHARS = 64 * 1024
 TITLE_LINES = 400
 MAX_TITLE_CHARS = 300
+
+
+def nothing() -> None:
+    """What is called where nobody wants to know."""
 
 
 class Refused(Exception):
@@ -43,6 +47,10 @@ class Input:
     kind: str
     mime: str = ""
     passwords: Sequence[str] = ()
+    #: languages in which words in pictures are read, as "eng+deu"; empty: they are not
+    ocr: str = ""
+    #: to be called by whoever works long, part by part: each part then has the time of a document
+    on_part: Callable[[], None] = nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class Extracted:
     #: Why the text is only a part of the document, None when it is whole.
     partial: str | None = None
     #: Files within it, each a document of its own; gone through once, so a generator may give them one by one.
-    members: Iterable[Member] = ()
+    members: Iterable[Member] = field(default=(), repr=False, compare=False)
     #: True when `text` is Markdown although its kind is none whose text always is.
     markdown: bool = False
     #: What read it, for people; the caller of a reader sets it.

@@ -103,13 +103,6 @@ _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\x28\xb5\x2f\xfd", 0, "unsupported", _ARCHIVE),
     (b"!<arch>\n", 0, "unsupported", _ARCHIVE),
     (b"MSCF\x00", 0, "unsupported", _ARCHIVE),
-    (b"\x89PNG\r\n", 0, "unsupported", _IMAGE),
-    (b"\xff\xd8\xff", 0, "unsupported", _IMAGE),
-    (b"GIF87a", 0, "unsupported", _IMAGE),
-    (b"GIF89a", 0, "unsupported", _IMAGE),
-    (b"II*\x00", 0, "unsupported", _IMAGE),
-    (b"MM\x00*", 0, "unsupported", _IMAGE),
-    (b"WEBPVP8", 8, "unsupported", _IMAGE),
     (b"\x00\x00\x01\x00", 0, "unsupported", _IMAGE),
     (b"ftypavif", 4, "unsupported", _IMAGE),
     (b"ftypheic", 4, "unsupported", _IMAGE),
@@ -129,6 +122,18 @@ _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"bplist00", 0, "unsupported", "binary property lists are not read"),
     (b"HWP Document File V", 0, "unsupported", "documents of Hangul before version 5 are not read"),
     (b"ITSF", 0, "unsupported", "compiled help is not read"),
+)
+
+#: Signature of a picture that OCR reads, where it stands, its media type. As above, letters need a NUL byte nearby.
+_PICTURES = (
+    (b"\x89PNG\r\n", 0, "image/png"),
+    (b"\xff\xd8\xff", 0, "image/jpeg"),
+    (b"GIF87a", 0, "image/gif"),
+    (b"GIF89a", 0, "image/gif"),
+    (b"II*\x00", 0, "image/tiff"),
+    (b"MM\x00*", 0, "image/tiff"),
+    (b"WEBPVP8", 8, "image/webp"),
+    (b"\x00\x00\x00\x00", 6, "image/bmp"),  # reserved bytes after "BM" and the length
 )
 
 _EXTENSIONS = {
@@ -191,6 +196,8 @@ def sniff(data: bytes, name: str) -> Format | None:
         return _PDF
     if data.startswith(_ONENOTE):
         return _ONE
+    if picture := _picture(data):
+        return Format("image", picture, "worker.ocr:read_picture")
     for signature, at, code, reason in _SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             raise Refused(code, reason)
@@ -236,6 +243,15 @@ def _is_pdf(data: bytes, name: str) -> bool:
     head = data[:1024]
     at = head.find(b"%PDF-")
     return at >= 0 and (not head[:at].strip() or b"\0" in head[:at] or name.lower().endswith(".pdf"))
+
+
+def _picture(data: bytes) -> str:
+    """The media type of a picture, "" of anything else."""
+    for signature, at, mime in _PICTURES:
+        sure = b"\0" in data[:1024] if signature.isalnum() else mime != "image/bmp" or data.startswith(b"BM")
+        if sure and data.startswith(signature, at):
+            return mime
+    return ""
 
 
 def _mail(data: bytes, by_name: str) -> Format | None:

@@ -11,11 +11,12 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 from headwater.document import member_path, path_to_text
 from worker.extract import read, without_text
-from worker.extracted import Extracted, Member, Refused
+from worker.extracted import Extracted, Member, Refused, nothing
 from worker.filetype import ARCHIVES
 
 __all__ = ["Limits", "Piece", "Reading", "Unread", "read_deep"]
@@ -111,15 +112,19 @@ def read_deep(
     *,
     limits: Limits = Limits(),
     passwords: Sequence[str] = (),
+    ocr: str = "",
     skipped: Mapping[str, str] = MappingProxyType({}),
     on_member: Callable[[str], None] = lambda name: None,
+    on_part: Callable[[], None] = nothing,
 ) -> Iterator[Piece]:
     """The document and the files within it that have a text, in the order in which they stand there, one at a time.
 
     ``skipped`` are files that are not looked into, with the reason. ``on_member`` hears the name of each file before it
-    is read. Raises Refused if nothing in it is for the index, and what ``worker.extract.read`` raises.
+    is read, and ``on_part`` is called before each part of one that takes long. Raises Refused if nothing in it is for the
+    index, and what ``worker.extract.read`` raises.
     """
-    walk = _Walk(reading, limits, passwords, skipped, on_member)
+    means = partial(read, passwords=passwords, ocr=ocr, on_part=on_part)
+    walk = _Walk(reading, limits, means, skipped, on_member)
     yield from walk.document(data, name)
     if not walk.found:
         raise reading.refusal()
@@ -130,13 +135,13 @@ class _Walk:
         self,
         reading: Reading,
         limits: Limits,
-        passwords: Sequence[str],
+        read: Callable[..., Extracted],
         skipped: Mapping[str, str],
         on_member: Callable[[str], None],
     ) -> None:
         self._reading = reading
         self._limits = limits
-        self._passwords = passwords
+        self._read_one = read
         self._skipped = skipped
         self._on_member = on_member
         self._names: set[str] = set()
@@ -147,7 +152,7 @@ class _Walk:
 
     def document(self, data: bytes, name: str) -> Iterator[Piece]:
         self._bytes_left = min(self._limits.total_bytes, _FREE_BYTES + _MOST_RATIO * len(data))
-        whole = read(data, name, max_chars=self._chars_left, passwords=self._passwords)
+        whole = self._read_one(data, name, max_chars=self._chars_left)
         if whole.kind in ARCHIVES and not self._limits.depth:
             raise Refused("unsupported", "archives are not read (HEADWATER_ARCHIVE_DEPTH is 0)")
         self._reading.kind, self._reading.library = whole.kind, whole.library
@@ -207,7 +212,7 @@ class _Walk:
             raise Refused("too large", f"larger than the {most} bytes that are allowed there")
         if _digest(data) in above:
             raise Refused("too large", "it holds itself without an end")
-        return read(data, member.name, max_chars=self._chars_left, passwords=self._passwords), data
+        return self._read_one(data, member.name, max_chars=self._chars_left), data
 
     def _name(self, given: str, within: str | None) -> str:
         """A name that stands alone in the document, made of what its container calls it."""

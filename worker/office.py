@@ -65,22 +65,22 @@ def kreuzberg_result(found: Input, **options: Any) -> ExtractionResult:
         raise Refused("damaged", f"a damaged {found.kind} document") from error
 
 
-def _config(kind: str, options: Mapping[str, Any]) -> ExtractionConfig:
-    """No cache, OCR, downloads or guessing; one thread, so that no output can depend on timing."""
+def _config(kind: str, options: dict[str, Any]) -> ExtractionConfig:
+    """By itself no cache, OCR, downloads or guessing; one thread, so that no output can depend on timing."""
     import kreuzberg
 
-    # Not in the type stub of 4.10. Without it pictures attached to a mail go to Tesseract, `ocr` or not.
-    unlisted: dict[str, Any] = {"disable_ocr": True, **options}
-    return kreuzberg.ExtractionConfig(
-        use_cache=False,
-        enable_quality_processing=False,
-        output_format="plain" if kind in _PLAIN else "markdown",
-        pages=_page_config(kind),
-        postprocessor=kreuzberg.PostProcessorConfig(enabled=False),
-        concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
-        tree_sitter=kreuzberg.TreeSitterConfig(enabled=False),
-        **unlisted,
-    )
+    common: dict[str, Any] = {
+        "use_cache": False,
+        "enable_quality_processing": False,
+        "output_format": "plain" if kind in _PLAIN else "markdown",
+        "pages": _page_config(kind),
+        "postprocessor": kreuzberg.PostProcessorConfig(enabled=False),
+        "concurrency": kreuzberg.ConcurrencyConfig(max_threads=1),
+        "tree_sitter": kreuzberg.TreeSitterConfig(enabled=False),
+        # Not in the type stub of 4.10. Without it pictures attached to a mail go to Tesseract, `ocr` or not.
+        "disable_ocr": True,
+    }
+    return kreuzberg.ExtractionConfig(**common | options)
 
 
 def _page_config(kind: str) -> PageConfig:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from worker.extracted import Extracted, Input, Refused, flat, one_line
+from worker.ocr import read_pages
 from worker.office import clean_lines, document_metadata, document_title, joined, kreuzberg_result, unread_parts
 from worker.pdfparts import Page, Parts, look_inside, page_text
 
@@ -17,27 +18,50 @@ __all__ = ["read_pdf"]
 #: Bytes of content streams that are read again in Python, which takes about a second a megabyte.
 _MOST_READ_AGAIN_BYTES = 8 << 20
 _MOST_PAGE_BYTES = 1 << 20
+#: What stands before the head of a file, a mail header or a piece of a web page, is not part of it.
+_MOST_JUNK_BYTES = 2048
 
 
 def read_pdf(found: Input) -> Extracted:
+    found = replace(found, data=found.data[max(found.data.find(b"%PDF-", 0, _MOST_JUNK_BYTES), 0) :])
     parts = look_inside(found.data, found.passwords)
     result = _result(found, parts)
     texts = [clean_lines(str(page["content"])) for page in result.pages or []]
-    pages = parts.pages if parts and len(parts.pages) == len(texts) else [Page() for _ in texts]
+    pages = parts.pages if parts and len(parts.pages) == len(texts) else [Page(drawn=True) for _ in texts]
     if parts:
         _read_again(texts, pages)
-    missing = sum(page.drawn and not text.strip() for text, page in zip(texts, pages, strict=True))
+    missing = [n for n, page in enumerate(pages) if page.drawn and not texts[n].strip()]
+    read = _recognise(found, texts, pages, missing) if found.ocr and missing else 0
     text, starts = _whole(texts, pages, parts)
     metadata = _metadata(result.metadata, parts)
     title = document_title({"title": metadata.pop("title", None)}, "")
     metadata["pages"] = len(texts)
-    partial = _missing(missing, len(texts)) if text.strip() else None
+    if read:
+        metadata["ocr"] = True
+    partial = _missing(len(missing), read, len(texts)) if text.strip() else None
     members = parts.members() if parts else ()
     return Extracted("pdf", text, 0, title, flat(metadata), starts, False, partial or _unread(result), members)
 
 
-def _missing(pages: int, of: int) -> str | None:
-    return f"{pages} of {of} pages ha{'s' if pages == 1 else 've'} no text layer" if pages else None
+def _missing(missing: int, read: int, pages: int) -> str | None:
+    if read >= missing:
+        return None
+    if read:
+        return f"{read} of {missing} pages without a text layer w{'as' if read == 1 else 'ere'} read by OCR"
+    return f"{missing} of {pages} pages ha{'s' if missing == 1 else 've'} no text layer"
+
+
+def _recognise(found: Input, texts: list[str], pages: list[Page], missing: list[int]) -> int:
+    """Put in the words that OCR finds on these pages; on how many it looked for some."""
+    read = 0
+    for number, words in read_pages(found, [(n, *_size(pages[n])) for n in missing]):
+        texts[number] = words
+        read += 1
+    return read
+
+
+def _size(page: Page) -> tuple[float, float]:
+    return page.box[2] - page.box[0], page.box[3] - page.box[1]
 
 
 def _unread(result: Any) -> str | None:
@@ -145,7 +169,7 @@ def _whole(texts: list[str], pages: list[Page], parts: Parts | None) -> tuple[st
         "\n\n".join(filter(None, (text.strip("\n \t"), *page.notes))) for text, page in zip(texts, pages, strict=True)
     ]
     text, starts = joined(below)
-    if parts:
+    if parts and (text.strip() or parts.form):  # bookmarks alone do not make a scan a text
         text = "\n\n".join(filter(None, (text, *_unsaid([*parts.bookmarks, *parts.form], text))))
     return text, starts
 

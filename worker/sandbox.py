@@ -24,6 +24,7 @@ from headwater.index import Chunk
 from worker.chunk import chunk
 from worker.confinement import confine
 from worker.frames import read_frame, write_frame
+from worker.ocr import use_data
 from worker.tokens import ModelTokenizer
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ def main() -> None:
     if first is None:
         return
     setup, tokenizer_json = first
-    confine(int(setup["memory_bytes"]), Path.cwd())  # before the first thread: it would stay outside
+    if tessdata := str(setup["tessdata"]):
+        use_data(tessdata)
+    # before the first thread: it would stay outside
+    confine(int(setup["memory_bytes"]), Path.cwd(), [tessdata] if tessdata else [])
     _die_with(os.getppid())
     import_module("worker.members")  # now, not at the expense of the first document
     server = _Server(ModelTokenizer(tokenizer_json.decode()), setup)
@@ -62,7 +66,7 @@ class _Replies:
     number: object
 
     def announce(self, member: str) -> None:
-        """Say which file within the document is read next."""
+        """Say which file within the document is read next; without a name, that the same one goes on."""
         write_frame(self.stream, {"id": self.number, "member": member})
 
     def send(self, answer: dict[str, Any]) -> None:
@@ -88,6 +92,7 @@ class _Server:
         self._timeout_s = float(setup["timeout_s"])
         self._passwords = tuple(setup["passwords"])
         self._limits = dict(setup["limits"])
+        self._ocr = str(setup["ocr"])
 
     def answer(self, request: dict[str, Any], data: bytes, announce: Callable[[str], None]) -> dict[str, Any]:
         """One document: {"chunks": [...], ...}, or {"refused": reason}, or {"failed": reason}."""
@@ -130,6 +135,8 @@ class _Server:
             passwords=self._passwords,
             skipped=skipped,
             on_member=on_member,
+            on_part=lambda: on_member(""),
+            ocr=self._ocr,
         )
         members: list[dict[str, Any]] = []
         chunks: list[Chunk] = []

@@ -24,6 +24,7 @@ from worker.answers import Answer, Extraction, Failure, Refusal, understand
 from worker.exchange import Ended, Exchange, Garbled, Late
 from worker.homes import Home, TooMuchWritten
 from worker.language import Language
+from worker.ocr import find_data
 
 if TYPE_CHECKING:
     from headwater.embedder import Embedder
@@ -67,6 +68,8 @@ class _Setup:
     timeout_s: float
     memory_bytes: int
     heading_context: bool
+    ocr: str = ""
+    tessdata: str = ""
     passwords: tuple[str, ...] = field(default=(), repr=False)
     limits: Mapping[str, int] = field(default_factory=dict)
 
@@ -116,6 +119,8 @@ class _Child:
             "memory_bytes": setup.memory_bytes,
             "passwords": list(setup.passwords),
             "limits": dict(setup.limits),
+            "ocr": setup.ocr,
+            "tessdata": setup.tessdata,
         }
         deadline = time.monotonic() + _START_TIMEOUT_S
         self._exchange.send(header, setup.tokenizer_json.encode(), deadline)
@@ -164,7 +169,7 @@ class _Child:
             answer = self._exchange.receive(min(self._deadline(), last))
             if answer.get("id") != number or not isinstance(answer.get("member"), str):
                 return answer
-            self.member = answer["member"]
+            self.member = answer["member"] or self.member
 
     def _check_home(self) -> None:
         self._home.check(self._process.pid)
@@ -254,11 +259,24 @@ class SandboxPool:
         heading_context: bool = False,
         passwords: Sequence[str] = (),
         limits: Mapping[str, int] | None = None,
+        ocr: str = "off",
     ) -> None:
         """``language``: who tells the language of each document, if anybody is to. ``limits``: those of
-        ``worker.members.Limits`` that are not to be the usual ones."""
+        ``worker.members.Limits`` that are not to be the usual ones. ``ocr``: as in the settings.
+
+        Raises SettingsError if the data for its languages is not there.
+        """
+        tessdata = find_data(ocr) or ""
         self._setup = _Setup(
-            tokenizer_json, max_tokens, timeout_s, memory_bytes, heading_context, tuple(passwords), limits or {}
+            tokenizer_json,
+            max_tokens,
+            timeout_s,
+            memory_bytes,
+            heading_context,
+            ocr if tessdata else "",
+            tessdata,
+            tuple(passwords),
+            limits or {},
         )
         self._homes = homes
         self._language = language
@@ -288,6 +306,7 @@ class SandboxPool:
                 "member_bytes": settings.max_file_bytes,
                 "total_bytes": settings.archive_bytes,
             },
+            ocr=settings.ocr,
         )
 
     def start(self) -> None:

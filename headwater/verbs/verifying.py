@@ -216,9 +216,9 @@ def _check_pipeline(held: str | None, settings: Settings) -> None:
     """Raises IndexMismatch if the documents were cut with other settings than those in force."""
     if held is not None and held != settings.pipeline_fingerprint():
         raise IndexMismatch(
-            "the index was made with another model, chunk_tokens, heading_context, truncate_dim, document_prompt or "
-            "max_file_bytes than the settings in force: give those that it was made with, or run 'headwater up' to "
-            "bring it in step"
+            "the index was made with another model, chunk_tokens, heading_context, truncate_dim, document_prompt, "
+            "ocr or max_file_bytes than the settings in force: give those that it was made with, or run 'headwater up' "
+            "to bring it in step"
         )
 
 

@@ -44,7 +44,9 @@ def test_an_archive_is_one_document_to_watch_and_many_to_search(headwater: Headw
     assert hit["stale"] is False
     why = answers(headwater, "why", "birds.zip")
     assert (why["state"], why["chunks"]) == ("indexed", 2)
-    assert why["notes"] == ["not indexed within it: a.png: images are not read"]
+    assert why["notes"] == [
+        "not indexed within it: a.png: a picture: its text is read when OCR is switched on (HEADWATER_OCR)"
+    ]
     # and when the archive changes, all of it does
     (headwater.folder / "birds.zip").write_bytes(zipped({"stork.txt": "Storks nest on roofs."}))
     headwater.once()
@@ -121,7 +123,11 @@ def test_extract_shows_what_is_read_in_a_file(headwater: Headwater, tmp_path: Pa
     file.write_bytes(zipped({"a.md": "---\nauthor: Ada\n---\n# Title\n\nWords below.", "b.png": PICTURE}))
     done = headwater.run("extract", str(file), "--json")
     told = json.loads(done.stdout)
-    assert (told["outcome"], told["kind"], told["unread"]) == ("indexed", "zip", ["b.png: images are not read"])
+    assert (told["outcome"], told["kind"], told["unread"]) == (
+        "indexed",
+        "zip",
+        ["b.png: a picture: its text is read when OCR is switched on (HEADWATER_OCR)"],
+    )
     member, chunk = told["members"][0], told["chunks"][0]
     assert (member["name"], member["kind"], member["title"], member["metadata"]) == (
         "a.md", "markdown", "Title", {"author": "Ada"},
@@ -129,7 +135,12 @@ def test_extract_shows_what_is_read_in_a_file(headwater: Headwater, tmp_path: Pa
     assert (chunk["path"], chunk["start_line"], chunk["end_line"]) == ("a.zip!/a.md", 4, 6)
     assert chunk["text"] == "# Title\n\nWords below." and chunk["tokens"] > 3
     shown = headwater.run("extract", str(file)).stdout
-    for line in (f"indexed  {file}", "  kind       zip", "  not read: b.png: images are not read", "a.zip!/a.md"):
+    for line in (
+        f"indexed  {file}",
+        "  kind       zip",
+        "  not read: b.png: a picture: its text is read when OCR is switched on (HEADWATER_OCR)",
+        "a.zip!/a.md",
+    ):
         assert line in shown.splitlines()
 
 
@@ -156,4 +167,7 @@ def test_extract_says_why_a_file_is_not_indexed(headwater: Headwater, tmp_path: 
     file = tmp_path / "a.png"
     file.write_bytes(PICTURE)
     done = headwater.run("extract", str(file), check=False)
-    assert (done.returncode, done.stdout) == (1, f"refused  {file}\n  images are not read\n")
+    assert (done.returncode, done.stdout) == (
+        1,
+        f"refused  {file}\n  a picture: its text is read when OCR is switched on (HEADWATER_OCR)\n",
+    )

@@ -99,7 +99,10 @@ def test_a_name_that_is_not_unicode_is_shown_in_percent() -> None:
 def test_what_has_no_words_leaves_an_archive_whole_and_is_named() -> None:
     found, reading = found_and_told(zipped({"a.txt": b"One.", "p.png": b"\x89PNG\r\n\x1a\n\0", "empty": b""}))
     assert found == {"a.txt": "One."} and reading.why_partial() is None
-    assert reading.reasons() == ["p.png: images are not read", "empty: an empty file"]
+    assert reading.reasons() == [
+        "p.png: a picture: its text is read when OCR is switched on (HEADWATER_OCR)",
+        "empty: an empty file",
+    ]
 
 
 def test_a_damaged_file_leaves_an_archive_in_part() -> None:
@@ -111,7 +114,10 @@ def test_a_damaged_file_leaves_an_archive_in_part() -> None:
 def test_an_archive_of_which_nothing_can_be_read_says_why() -> None:
     picture = b"\x89PNG\r\n\x1a\n\0"
     assert refusal(zipped({})) == ("empty", "an archive without files")
-    assert refusal(zipped({"a.png": picture})) == ("unsupported", "a.png within it: images are not read")
+    assert refusal(zipped({"a.png": picture})) == (
+        "unsupported",
+        "a.png within it: a picture: its text is read when OCR is switched on (HEADWATER_OCR)",
+    )
     code, reason = refusal(zipped({"a.png": picture, "b.zip": b"PK\x03\x04 broken"}))
     assert (code, reason) == ("damaged", "none of the 2 files within it can be read: a damaged ZIP container")
 

@@ -228,6 +228,7 @@ def test_what_chunks_depend_on_changes_the_fingerprint_and_nothing_else_does() -
         {"heading_context": True},
         {"archive_depth": 0},
         {"archive_bytes": 5},
+        {"ocr": "eng+deu"},
     ):
         assert Settings.load(**flags).pipeline_fingerprint() != first
     for flags in ({"port": 100}, {"attempts": 9}, {"concurrency": 2}, {"qdrant_url": "http://x"}):

@@ -120,8 +120,8 @@ def read_deep(
     """The document and the files within it that have a text, in the order in which they stand there, one at a time.
 
     ``skipped`` are files that are not looked into, with the reason. ``on_member`` hears the name of each file before it
-    is read, and ``on_part`` is called before each part of one that takes long. Raises Refused if nothing in it is for the
-    index, and what ``worker.extract.read`` raises.
+    is read, and ``on_part`` is called before each part of one that takes long. Raises Refused if nothing in it is for
+    the index, and what ``worker.extract.read`` raises.
     """
     means = partial(read, passwords=passwords, ocr=ocr, on_part=on_part)
     walk = _Walk(reading, limits, means, skipped, on_member)

@@ -21,6 +21,7 @@ from worker.chunk import chunk
 from worker.confinement import confine
 from worker.frames import read_frame, write_frame
 from worker.ocr import use_data
+from worker.office import engine_is_broken
 from worker.tokens import ModelTokenizer
 
 #: characters of a reason
@@ -50,6 +51,8 @@ def main() -> None:
     write_frame(answers, {"ready": True})
     while (request := read_frame(requests)) is not None:
         _reply(answers, request[0].get("id"), server.answer(*request))
+        if engine_is_broken():
+            return  # the next document gets a new child
 
 
 def _reply(answers: BinaryIO, number: object, answer: dict[str, Any]) -> None:

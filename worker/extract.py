@@ -31,9 +31,11 @@ MAX_FRONT_MATTER_CHARS = 64 * 1024
 _TITLE_LINES = 400
 
 
-def extract(data: bytes, name: str, *, max_chars: int = 20_000_000, passwords: Sequence[str] = ()) -> Extracted:
+def extract(
+    data: bytes, name: str, *, max_chars: int = 20_000_000, passwords: Sequence[str] = (), ocr: str = ""
+) -> Extracted:
     """`read`, for a document that must have a text of its own: raises `Refused` if it has none."""
-    found = read(data, name, max_chars=max_chars, passwords=passwords)
+    found = read(data, name, max_chars=max_chars, passwords=passwords, ocr=ocr)
     if not found.text.strip():
         raise without_text(found.kind)
     return found

@@ -15,6 +15,7 @@ __all__ = [
     "clean_lines",
     "document_metadata",
     "document_title",
+    "engine_is_broken",
     "joined",
     "kreuzberg_result",
     "read_document",
@@ -56,13 +57,33 @@ def kreuzberg_result(found: Input, **options: Any) -> ExtractionResult:
     except (kreuzberg.MissingDependencyError, kreuzberg.ValidationError) as error:
         raise Refused("unsupported", "no reader for this format is installed") from error
     except Exception as error:
-        if "pdfium initialization failed" in str(error).lower():  # it unpacks itself into the temporary folder
+        message = str(error).lower()
+        if "panicked" in message:
+            _engine.broken = True
+        if "lock poisoned" in message:
+            raise OSError("the PDF engine has broken at an earlier document") from error
+        if "pdfium initialization failed" in message:  # it unpacks itself into the temporary folder
             raise OSError(f"the PDF engine cannot start: {error}") from error
         raise _refusal(str(error), found.kind) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # a panic in Rust is not an Exception
             raise
+        _engine.broken = True
         raise Refused("damaged", f"a damaged {found.kind} document") from error
+
+
+class _Engine:
+    """A panic in Rust leaves a lock behind that makes kreuzberg 4.10 fail at every later PDF in this process."""
+
+    broken = False
+
+
+_engine = _Engine()
+
+
+def engine_is_broken() -> bool:
+    """Whether this process had better not be asked for another document."""
+    return _engine.broken
 
 
 def _config(kind: str, options: dict[str, Any]) -> ExtractionConfig:

@@ -27,7 +27,7 @@ def read_pdf(found: Input) -> Extracted:
     parts = look_inside(found.data, found.passwords)
     result = _result(found, parts)
     texts = [clean_lines(str(page["content"])) for page in result.pages or []]
-    pages = parts.pages if parts and len(parts.pages) == len(texts) else [Page(drawn=True) for _ in texts]
+    pages = _pages(parts, len(texts))
     if parts:
         _read_again(texts, pages)
     missing = [n for n, page in enumerate(pages) if page.drawn and not texts[n].strip()]
@@ -41,6 +41,16 @@ def read_pdf(found: Input) -> Extracted:
     partial = _missing(len(missing), read, len(texts)) if text.strip() else None
     members = parts.members() if parts else ()
     return Extracted("pdf", text, 0, title, flat(metadata), starts, False, partial or _unread(result), members)
+
+
+def _pages(parts: Parts | None, number: int) -> list[Page]:
+    """As pypdf counts them if both readers count as many; else all notes go to the last."""
+    if parts and len(parts.pages) == number:
+        return parts.pages
+    pages = [Page(drawn=True) for _ in range(number)]
+    if parts and pages:
+        pages[-1].notes = [note for page in parts.pages for note in page.notes]
+    return pages
 
 
 def _missing(missing: int, read: int, pages: int) -> str | None:
@@ -96,7 +106,7 @@ def _upright(data: bytes, parts: Parts) -> bytes | None:
     a page is cropped or turned. The change is added at the end, as an editor does.
     """
     changed = [page for page in parts.pages if page.number and _askew(page)]
-    if not changed and not any(key in parts.root for key in _UNREAD):
+    if not changed and not parts.odd_date and not any(key in parts.root for key in _UNREAD):
         return None
     try:
         return data + _update(data, parts, changed)
@@ -116,6 +126,8 @@ def _update(data: bytes, parts: Parts, changed: list[Page]) -> bytes:
     root = trailer.raw_get("/Root")
     objects = [(root.idnum, root.generation, _kept(parts.root, "/Type", "/Pages", "/Version"))]
     objects += [(*page.number, _straight(page)) for page in changed if page.number]
+    if info := getattr(trailer.raw_get("/Info"), "idnum", None) if "/Info" in trailer else None:
+        objects.append((info, 0, DictionaryObject()))  # kreuzberg 4.10 panics at an odd date
     out, table = io.BytesIO(b"\n"), [b"xref\n"]
     out.seek(1)
     for number, generation, value in objects:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import io
 import logging
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from worker.extracted import Member, Refused
+from worker.extracted import Member
+from worker.pdfobjects import MOST_CHARS, content, dictionary, elements, is_stream, items, text_of, tried
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -24,12 +24,14 @@ __all__ = ["Page", "Parts", "look_inside", "page_text"]
 
 #: No honest document has more; each bounds a walk through a structure that a hostile file may tie in knots.
 _MOST_PAGES = 50_000
-_MOST_NOTES = 20_000
+_MOST_NOTES = 200_000
+_MOST_NOTE_CHARS = 5_000_000
+_MOST_CHOICES = 100
 _MOST_BOOKMARKS = 5_000
 _MOST_FILES = 1_000
 _MOST_DEPTH = 60
-#: characters of one note, field or property
-_MOST_CHARS = 20_000
+#: pieces of one formatted text
+_MOST_RUNS = 1_000
 #: bytes of one XFA form and of one XMP packet
 _MOST_XML_BYTES = 8 << 20
 
@@ -62,10 +64,12 @@ class Parts:
     form: list[str] = field(default_factory=list)
     properties: dict[str, object] = field(default_factory=dict)
     files: dict[str, Any] = field(default_factory=dict)
+    #: whether a date is in letters that no date has
+    odd_date: bool = False
 
     def members(self) -> Iterator[Member]:
         for name, stream in self.files.items():
-            yield Member(name, partial(_content, stream))
+            yield Member(name, partial(content, stream))
 
 
 def look_inside(data: bytes, passwords: Sequence[str] = ()) -> Parts | None:
@@ -73,21 +77,33 @@ def look_inside(data: bytes, passwords: Sequence[str] = ()) -> Parts | None:
     import pypdf
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it says of damage is said by the outcome
-    reader: PdfReader | None = _tried(lambda: _opened(pypdf.PdfReader(io.BytesIO(data)), passwords), None)
+    reader: PdfReader | None = tried(lambda: _opened(pypdf.PdfReader(io.BytesIO(data)), passwords), None)
     if reader is None:
         return None
-    root: dict[str, Any] = _tried(
-        _dict, dict[str, Any](), reader.trailer.raw_get("/Root") if "/Root" in reader.trailer else None
+    root: dict[str, Any] = tried(
+        dictionary, dict[str, Any](), reader.trailer.raw_get("/Root") if "/Root" in reader.trailer else None
     )
     parts = Parts(reader, root)
     _gather(parts.pages, _pages, root)
-    for page in parts.pages:
-        _gather(page.notes, _notes, page.source, parts.files)
+    _gather_notes(parts)
     _gather(parts.bookmarks, _bookmarks, root)
     _gather(parts.form, _xfa, root)
-    parts.properties = {**_tried(_xmp, {}, root), **_tried(_info, {}, reader)}
-    _tried(_embedded, None, root, parts.files)
+    parts.properties = {**tried(_xmp, {}, root), **tried(_info, {}, reader)}
+    parts.odd_date = tried(_odd_date, False, reader)
+    tried(_embedded, None, root, parts.files)
     return parts
+
+
+def _gather_notes(parts: Parts) -> None:
+    left, chars = _MOST_NOTES, _MOST_NOTE_CHARS
+    for page in parts.pages:
+        references = tried(items, list[Any](), page.source.get("/Annots"))[:left]
+        notes: list[str] = []
+        _gather(notes, _notes, references, parts.files)
+        page.notes = list(dict.fromkeys(notes))
+        left, chars = left - len(references), chars - sum(map(len, notes))
+        if left <= 0 or chars <= 0:
+            return
 
 
 def _opened(reader: PdfReader, passwords: Sequence[str]) -> PdfReader | None:
@@ -95,45 +111,13 @@ def _opened(reader: PdfReader, passwords: Sequence[str]) -> PdfReader | None:
     return reader if open_to_us else None
 
 
-def _tried(step: Callable[..., _T], otherwise: _T, *arguments: Any) -> _T:
-    """A damaged or hostile file makes pypdf raise anything, up to running out of stack: the part is left out."""
-    try:
-        return step(*arguments)
-    except Exception:
-        return otherwise
-
-
 def _gather(into: list[_T], step: Callable[..., Iterator[_T]], *arguments: Any) -> None:
     """Keep what came before the damage."""
-    _tried(into.extend, None, _started(step, *arguments))
+    tried(into.extend, None, _started(step, *arguments))
 
 
 def _started(step: Callable[..., Iterator[_T]], *arguments: Any) -> Iterator[_T]:
     yield from step(*arguments)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    """An object, followed to where it is; {} for anything but a dictionary."""
-    found = value.get_object() if hasattr(value, "get_object") else value
-    return found if isinstance(found, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    found = value.get_object() if hasattr(value, "get_object") else value
-    return found if isinstance(found, list) else []
-
-
-def _text(value: Any) -> str:
-    """A text string or the text of a stream, "" for anything else; hidden marks of language removed."""
-    found = value.get_object() if hasattr(value, "get_object") else value
-    if hasattr(found, "get_data"):
-        found = _content(found, _MOST_CHARS).decode("utf-8", "replace")
-    if isinstance(found, bytes):
-        found = found.decode("latin-1")
-    if not isinstance(found, str):
-        return ""
-    found = re.sub("\x1b[^\x1b]*\x1b", "", found[:_MOST_CHARS]).replace("\x00", "")
-    return found.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 # -- pages --------------------------------------------------------------------------------------------------------
@@ -148,16 +132,16 @@ def _pages(root: dict[str, Any]) -> Iterator[Page]:
     count = 0
     while open_nodes and count < _MOST_PAGES:
         reference, inherited = open_nodes.pop()
-        node = _dict(reference)
+        node = dictionary(reference)
         if id(node) in seen:
             continue
         given = {**inherited, **{key: node[key] for key in _INHERITED if key in node}}
         if "/Kids" in node:
             seen.add(id(node))
-            open_nodes += [(kid, given) for kid in reversed(_list(node["/Kids"]))]
+            open_nodes += [(kid, given) for kid in reversed(items(node["/Kids"]))]
         else:
             count += 1
-            yield _tried(_page, Page(source=node), node, given)
+            yield tried(_page, Page(source=node), node, given)
 
 
 def _page(node: dict[str, Any], given: dict[str, Any]) -> Page:
@@ -170,13 +154,13 @@ def _page(node: dict[str, Any], given: dict[str, Any]) -> Page:
     number = None if reference is None else (int(reference.idnum), int(reference.generation))
     turn = given.get("/Rotate", 0)
     turn = turn.get_object() if hasattr(turn, "get_object") else turn
-    resources = _dict(given.get("/Resources"))
+    resources = dictionary(given.get("/Resources"))
     turned = int(turn) if isinstance(turn, int | float) else 0
-    return Page(shown, turned, bool(_dict(resources.get("/XObject"))), [], node, resources, number)
+    return Page(shown, turned, bool(dictionary(resources.get("/XObject"))), [], node, resources, number)
 
 
 def _box(value: Any) -> tuple[float, float, float, float] | None:
-    corners = [float(corner.get_object()) for corner in _list(value)[:4]]
+    corners = [float(corner.get_object()) for corner in items(value)[:4]]
     if len(corners) < 4:
         return None
     x, y = sorted((corners[0], corners[2])), sorted((corners[1], corners[3]))
@@ -185,7 +169,7 @@ def _box(value: Any) -> tuple[float, float, float, float] | None:
 
 def page_text(page: Page, most_bytes: int) -> tuple[str, int]:
     """The text of a page as pypdf reads it, and how many bytes that were; "" beyond the limit or when it cannot."""
-    return _tried(_page_text, ("", 0), page, most_bytes)
+    return tried(_page_text, ("", 0), page, most_bytes)
 
 
 def _page_text(page: Page, most_bytes: int) -> tuple[str, int]:
@@ -205,21 +189,21 @@ def _page_text(page: Page, most_bytes: int) -> tuple[str, int]:
 # -- notes and form fields ----------------------------------------------------------------------------------------
 
 
-def _notes(page: dict[str, Any], files: dict[str, Any]) -> Iterator[str]:
+def _notes(references: list[Any], files: dict[str, Any]) -> Iterator[str]:
     """What is written in the annotations of a page, in their order; files attached to it join the others."""
-    for reference in _list(page.get("/Annots"))[:_MOST_NOTES]:
-        note = _tried(_dict, dict[str, Any](), reference)
+    for reference in references:
+        note = tried(dictionary, dict[str, Any](), reference)
         kind = note.get("/Subtype")
         if kind == "/Widget":
-            yield from _tried(_field, list[str](), note)
+            yield from tried(_field, list[str](), note)
         elif kind not in ("/Link", "/Popup"):
             if kind == "/FileAttachment":
-                _tried(_add_file, None, note.get("/FS"), files)
-            yield from _tried(_note, list[str](), note)
+                tried(_add_file, None, note.get("/FS"), files)
+            yield from tried(_note, list[str](), note)
 
 
 def _note(note: dict[str, Any]) -> list[str]:
-    written = _text(note.get("/Contents")) or _markup(_text(note.get("/RC")))
+    written = text_of(note.get("/Contents")) or _markup(text_of(note.get("/RC")))
     return [written] if written else []
 
 
@@ -235,28 +219,33 @@ def _field(widget: dict[str, Any]) -> list[str]:
         for key in ("/FT", "/V", "/TU", "/T"):
             if key in node:
                 inherited.setdefault(key, node[key])
-        node, depth = _dict(node.get("/Parent")), depth + 1
+        node, depth = dictionary(node.get("/Parent")), depth + 1
     if inherited.get("/FT") not in ("/Tx", "/Ch"):
         return []
-    values = [_text(value) for value in (_list(inherited.get("/V")) or [inherited.get("/V")])]
+    chosen = items(inherited.get("/V"))[:_MOST_CHOICES] or [inherited.get("/V")]
+    values = [text_of(value) for value in chosen]
     value = ", ".join(filter(None, values))
-    label = _text(inherited.get("/TU")) or _text(inherited.get("/T"))
+    label = text_of(inherited.get("/TU")) or text_of(inherited.get("/T"))
     return [f"{label}: {value}" if label else value] if value else []
 
 
 def _xfa(root: dict[str, Any]) -> Iterator[str]:
     """The words of an XFA form: captions and help of its template, values of its data."""
-    packets = _dict(root.get("/AcroForm")).get("/XFA")
-    streams = _list(packets) or [packets]
-    whole = b"".join(_content(part.get_object(), _MOST_XML_BYTES) for part in streams if _is_stream(part))
-    for element in _elements(whole[:_MOST_XML_BYTES]):
+    packets = dictionary(root.get("/AcroForm")).get("/XFA")
+    whole = b""
+    for part in items(packets) or [packets]:
+        if is_stream(part):
+            whole += content(part.get_object(), _MOST_XML_BYTES - len(whole))
+        if len(whole) >= _MOST_XML_BYTES:
+            break
+    for element in elements(whole):
         name = element.tag.rpartition("}")[2]
         words = " ".join((element.text or "").split())
         if words and name not in _XFA_UNREAD and not _XFA_CODE.search(element.tag):
-            yield words[:_MOST_CHARS]
+            yield words[:MOST_CHARS]
         elif name == "exData":
-            words = " ".join("".join(element.itertext()).split())
-            yield from [words[:_MOST_CHARS]] if words else []
+            words = " ".join("".join(islice(element.itertext(), _MOST_RUNS)).split())
+            yield from [words[:MOST_CHARS]] if words else []
 
 
 #: Elements of the form's machinery.
@@ -270,34 +259,18 @@ _XFA_UNREAD = frozenset(
 _XFA_CODE = re.compile(r"xci/|xfa-locale|xmpmeta|adobe:ns|rdf-syntax|purl\.org/dc|xfdf|xhtml")
 
 
-def _is_stream(part: Any) -> bool:
-    return hasattr(part, "get_object") and hasattr(part.get_object(), "get_data")
-
-
-def _elements(source: bytes) -> Iterator[Any]:
-    """The elements of XML one by one, up to where it is damaged."""
-    from xml.etree import ElementTree
-
-    parser: Any = ElementTree.XMLPullParser(("end",))
-    with suppress(ElementTree.ParseError):
-        parser.feed(source)
-    with suppress(ElementTree.ParseError):
-        for _, element in parser.read_events():
-            yield element
-
-
 # -- bookmarks ----------------------------------------------------------------------------------------------------
 
 
 def _bookmarks(root: dict[str, Any]) -> Iterator[str]:
     seen: set[int] = set()
-    waiting = [_dict(root.get("/Outlines")).get("/First")]
+    waiting = [dictionary(root.get("/Outlines")).get("/First")]
     while waiting and len(seen) < _MOST_BOOKMARKS:
-        item = _dict(waiting.pop())
+        item = dictionary(waiting.pop())
         if not item or id(item) in seen:
             continue
         seen.add(id(item))
-        title = " ".join(_text(item.get("/Title")).split())
+        title = " ".join(text_of(item.get("/Title")).split())
         if title:
             yield title
         waiting += [item.get("/Next"), item.get("/First")]
@@ -306,19 +279,22 @@ def _bookmarks(root: dict[str, Any]) -> Iterator[str]:
 # -- properties ---------------------------------------------------------------------------------------------------
 
 _INFO = {"/Title": "title", "/Author": "author", "/Subject": "subject", "/Keywords": "keywords"}
-#: Properties about the making of the file, not about what it says.
-_INFO_UNREAD = frozenset(("/Creator", "/Producer", "/Trapped", "/CreationDate", "/ModDate", "/PTEX.Fullbanner"))
 _DATE = re.compile(
     r"(?:D:)?(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d))?)?)?)?)?\s*(?:(Z)|([+-])(\d\d)'?(?:(\d\d)'?)?)?"
 )
 
 
 def _info(reader: PdfReader) -> dict[str, object]:
-    info = _dict(reader.trailer.get("/Info"))
-    found: dict[str, object] = {ours: _text(info.get(theirs)) for theirs, ours in _INFO.items()}
-    found["created"] = _date(_text(info.get("/CreationDate")))
-    found["modified"] = _date(_text(info.get("/ModDate")))
+    info = dictionary(reader.trailer.get("/Info"))
+    found: dict[str, object] = {ours: text_of(info.get(theirs)) for theirs, ours in _INFO.items()}
+    found["created"] = _date(text_of(info.get("/CreationDate")))
+    found["modified"] = _date(text_of(info.get("/ModDate")))
     return {key: value for key, value in found.items() if value}
+
+
+def _odd_date(reader: PdfReader) -> bool:
+    info = dictionary(reader.trailer.get("/Info"))
+    return not all(str(info.get(key, "")).isascii() for key in ("/CreationDate", "/ModDate"))
 
 
 def _date(value: str) -> str | None:
@@ -342,14 +318,14 @@ _XMP = {"title": "title", "creator": "author", "description": "subject", "subjec
 def _xmp(root: dict[str, Any]) -> dict[str, object]:
     """The Dublin Core fields of the metadata packet."""
     packet: Any = root.get("/Metadata")
-    if not _is_stream(packet):
+    if not is_stream(packet):
         return {}
     found: dict[str, object] = {}
-    for element in _elements(_content(packet.get_object(), _MOST_XML_BYTES)):
+    for element in elements(content(packet.get_object(), _MOST_XML_BYTES)):
         space, _, name = element.tag.rpartition("}")
         if "purl.org/dc/" in space and name in _XMP:
-            values = [" ".join((part or "").split())[:_MOST_CHARS] for part in element.itertext()]
-            found.setdefault(_XMP[name], ", ".join(dict.fromkeys(filter(None, values))))
+            values = [" ".join(part.split()) for part in islice(element.itertext(), _MOST_CHOICES)]
+            found.setdefault(_XMP[name], ", ".join(dict.fromkeys(filter(None, values)))[:MOST_CHARS])
     return {key: value for key, value in found.items() if value}
 
 
@@ -357,24 +333,24 @@ def _xmp(root: dict[str, Any]) -> dict[str, object]:
 
 
 def _embedded(root: dict[str, Any], files: dict[str, Any]) -> None:
-    for specification in _list(root.get("/AF")):
-        _tried(_add_file, None, specification, files)
+    for specification in items(root.get("/AF")):
+        tried(_add_file, None, specification, files)
     seen: set[int] = set()
-    waiting = [_dict(root.get("/Names")).get("/EmbeddedFiles")]
+    waiting = [dictionary(root.get("/Names")).get("/EmbeddedFiles")]
     while waiting and len(files) < _MOST_FILES and len(seen) < _MOST_FILES:
-        node = _dict(waiting.pop())
+        node = dictionary(waiting.pop())
         if id(node) in seen:
             continue
         seen.add(id(node))
-        for specification in _list(node.get("/Names"))[1::2]:
-            _tried(_add_file, None, specification, files)
-        waiting += reversed(_list(node.get("/Kids")))
+        for specification in items(node.get("/Names"))[1::2]:
+            tried(_add_file, None, specification, files)
+        waiting += reversed(items(node.get("/Kids")))
 
 
 def _add_file(reference: Any, files: dict[str, Any]) -> None:
-    specification = _dict(reference)
-    name = _text(specification.get("/UF")) or _text(specification.get("/F")) or "attachment"
-    streams = _dict(specification.get("/EF"))
+    specification = dictionary(reference)
+    name = text_of(specification.get("/UF")) or text_of(specification.get("/F")) or "attachment"
+    streams = dictionary(specification.get("/EF"))
     stream = next((streams[key].get_object() for key in ("/UF", "/F") if key in streams), None)
     if stream is None or any(stream is known for known in files.values()) or len(files) >= _MOST_FILES:
         return
@@ -383,19 +359,3 @@ def _add_file(reference: Any, files: dict[str, Any]) -> None:
     while unique in files:
         unique, number = f"{number}/{name}", number + 1
     files[unique] = stream
-
-
-def _content(stream: Any, most: int) -> bytes:
-    """At most so many bytes of a stream. The usual compression is undone here, no further than that."""
-    try:
-        filters = stream.get("/Filter")
-        names = [str(name) for name in _list(filters)] or ([str(filters)] if filters is not None else [])
-        if not names:
-            return bytes(stream._data[:most])
-        if names in (["/FlateDecode"], ["/Fl"]) and "/DecodeParms" not in stream:
-            return zlib.decompressobj().decompress(stream._data, most)
-        return bytes(stream.get_data()[:most])  # pypdf has limits of its own
-    except MemoryError:
-        raise
-    except Exception as error:  # a hostile stream makes the decoders raise anything
-        raise Refused("damaged", "a damaged file within a PDF") from error

@@ -25,6 +25,7 @@ from worker.chunk import chunk
 from worker.confinement import confine
 from worker.frames import read_frame, write_frame
 from worker.ocr import use_data
+from worker.office import engine_is_broken
 from worker.tokens import ModelTokenizer
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def main() -> None:
     while (request := read_frame(requests)) is not None:
         replies = _Replies(answers, request[0].get("id"))
         replies.send(server.answer(*request, announce=replies.announce))
+        if engine_is_broken():
+            return  # the next document gets a new child
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,10 @@ def _claim_stdout() -> BinaryIO:
     return answers
 
 
+class _EngineBroken(Exception):
+    """A library of this process would read no more files."""
+
+
 class _Server:
     def __init__(self, tokenizer: ModelTokenizer, setup: dict[str, Any]) -> None:
         self._tokenizer = tokenizer
@@ -99,6 +106,8 @@ class _Server:
         from worker.extracted import Refused
 
         def on_member(name: str) -> None:
+            if engine_is_broken():
+                raise _EngineBroken
             announce(name)
             self._allow_time()
 
@@ -109,6 +118,8 @@ class _Server:
             return {"refused": refusal.reason, "code": refusal.code}
         except MemoryError:
             return {"failed": _NO_MEMORY}
+        except _EngineBroken:  # by the file that was announced last: the rest is for another child
+            return {"failed": "the extraction broke the library that reads it"}
         except OSError as error:
             return {"failed": f"the extraction could not use its sandbox: {error}"}
         except Exception as error:  # whatever a document makes a reader do is that document's outcome

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from worker.extracted import Extracted, Input, Refused
+from worker.office import engine_is_broken
 from worker.pdf import read_pdf
 
 BOX = "/MediaBox [0 0 612 792]"
@@ -144,6 +145,14 @@ def test_properties_keep_their_time_zone() -> None:
     assert found.metadata["created"] == "2020-01-02T03:04:05+02:00"
 
 
+def test_a_date_of_another_form_costs_the_date_only() -> None:
+    data = pages(words("one"), extra=("<< /Title (A title) /CreationDate (3'!\x94\x80T6V) >>",))
+    found = read(data.replace(b"/Root 1 0 R", b"/Root 1 0 R /Info 6 0 R"))
+
+    assert (found.text, found.title) == ("one", "A title")
+    assert "created" not in found.metadata
+
+
 def test_properties_are_found_in_the_metadata_packet_as_well() -> None:
     packet = (
         "<x:xmpmeta xmlns:x='adobe:ns:meta/'><r:RDF xmlns:r='http://www.w3.org/1999/02/22-rdf-syntax-ns#' "
@@ -218,6 +227,9 @@ def test_damage_ends_in_an_outcome(data: st.DataObject) -> None:
     cut = data.draw(st.integers(len(whole) // 2, len(whole)))
     try:
         found = read(bytes(whole[:cut]))
+    except OSError:
+        assert engine_is_broken()  # a child of its own would end now
+        assume(False)
     except Refused as refusal:
         assert refusal.code in ("damaged", "encrypted", "too large")
     else:

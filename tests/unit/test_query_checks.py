@@ -46,6 +46,9 @@ class FakeIndex:
         found = [rows for path, rows in self.documents.items() if document_id(path.encode()) == document]
         return found[0] if found else np.zeros((0, 2), np.float32)
 
+    def path_vectors(self, path: str) -> NDArray[np.float32]:
+        return self.documents.get(path, np.zeros((0, 2), np.float32))
+
     def close(self) -> None:
         self.closed = True
 

@@ -32,7 +32,7 @@ _OFFICE = "application/vnd.openxmlformats-officedocument."
 _LIBRARY = "worker.office:read_document"
 _PDF = Format("pdf", "application/pdf", _LIBRARY)
 _ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
-_RTF = Format("rtf", "application/rtf", _LIBRARY)
+_RTF = Format("rtf", "application/rtf", "worker.rtf:read_rtf")
 _EML = Format("eml", "message/rfc822", _LIBRARY)
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 

@@ -247,6 +247,9 @@ def _zip_format(archive: zipfile.ZipFile, name: str) -> Format:
     for member, found in _ZIP_MEMBERS:
         if member.lower() in names:
             return found
+    if "index/document.iwa" in names or {"index.zip", "metadata/properties.plist"} <= names:
+        kind = _IWORK_KINDS.get(name.lower().rpartition(".")[2], _iwa_kind(names))
+        return Format(kind, reader="worker.iwork13:read_iwork13")
     if kind := _iwork_kind(archive, names, name):
         return Format(kind, reader="worker.iwork:read_iwork")
     if "content.xml" in names and "meta-inf/manifest.xml" in names:
@@ -261,6 +264,13 @@ def _open_document(source: str, form: str) -> Format:
     mime = _ODF.search(source)
     kind = _ODF_KINDS.get(mime[1], "odf") if mime else "odt"
     return Format(kind, mime[0] if mime else "", f"worker.opendocument:read_{form}")
+
+
+def _iwa_kind(names: set[str]) -> str:
+    """What an iWork document since 2013 is, by the archives that only this kind has."""
+    if any(member.startswith(("index/slide", "index/masterslide", "index/templateslide")) for member in names):
+        return "keynote"
+    return "numbers" if any(member.startswith("index/tables/tile") for member in names) else "pages"
 
 
 def _iwork_kind(archive: zipfile.ZipFile, names: set[str], name: str) -> str:

@@ -43,14 +43,14 @@ _ZIP_MEMBERS = (
     ("ppt/presentation.xml", Format("pptx", _OFFICE + "presentationml.presentation", _LIBRARY)),
     ("xl/workbook.xml", Format("xlsx", _OFFICE + "spreadsheetml.sheet", _LIBRARY)),
     ("xl/workbook.bin", Format("xlsx", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", _LIBRARY)),
-    ("META-INF/container.xml", Format("epub", "application/epub+zip", _LIBRARY)),
+    ("META-INF/container.xml", Format("epub", "application/epub+zip", "worker.epub:read_epub")),
 )
 #: Parts that hold a whole document of Apple's iWork '09 and before.
 _IWORK_PARTS = ("index.xml", "index.apxl", "index.xml.gz", "index.apxl.gz")
 _IWORK_KINDS = {"pages": "pages", "numbers": "numbers", "key": "keynote"}
 #: Content of the entry `mimetype`, which EPUB and OpenDocument store first.
 _ZIP_MIMETYPES = {
-    "application/epub+zip": Format("epub", "application/epub+zip", _LIBRARY),
+    "application/epub+zip": Format("epub", "application/epub+zip", "worker.epub:read_epub"),
     "application/hwp+zip": Format("hwpx", "application/hwp+zip", "worker.hwp:read_hwpx"),
 }
 #: OpenDocument and OpenOffice 1, templates included; what stands after the prefix tells the kind.

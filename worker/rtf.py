@@ -256,7 +256,7 @@ class _Walk:
         self._end_line()
         left = self._flows.pop()
         self._end_rows(left)
-        name, blocks, flow = left.name, [*left.blocks, *left.cell], self._flows[-1]
+        name, blocks, flow = left.name, left.blocks, self._flows[-1]
         value = " ".join(" ".join(blocks).split())
         if name in _FURNITURE:
             self.furniture += blocks
@@ -364,20 +364,20 @@ class _Walk:
         flow = self._flows[-1]
         self._state.in_table = True
         self._end_line()
-        if word == "cell":
+        if word == "cell" or flow.cell:
             flow.cells.append(" ".join(" ".join(flow.cell).split()))
-        elif any(flow.cells):
-            flow.rows.append("\t".join(flow.cells))
-        flow.cell.clear()
+            flow.cell.clear()
         if word == "row":
+            flow.rows += ["\t".join(flow.cells)] if any(flow.cells) else []
             flow.cells.clear()
 
     def _end_rows(self, flow: _Flow) -> None:
         if any(flow.cells):
             flow.rows.append("\t".join(flow.cells))
-        flow.blocks += ["\n".join(flow.rows)] if flow.rows else []
+        flow.blocks += [*(["\n".join(flow.rows)] if flow.rows else []), *flow.cell]
         flow.rows.clear()
         flow.cells.clear()
+        flow.cell.clear()
 
 
 def _codec(number: int) -> str:

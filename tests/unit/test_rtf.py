@@ -52,6 +52,11 @@ def test_rows_are_lines_with_tabs_between_the_cells() -> None:
     assert found.text == "a\t1. b\nc\t1. d\n\nText"
 
 
+def test_a_row_without_its_end_is_kept() -> None:
+    assert read(rb"\intbl a\cell b\par c").text == "a\n\nb\n\nc"
+    assert read(rb"\intbl a\cell b\row\pard Text").text == "a\tb\n\nText"
+
+
 def test_properties_are_kept() -> None:
     found = read(
         rb"{\info{\title The title}{\author Eve}{\keywords k1}{\creatim\yr2020\mo1\dy2\hr3}}"

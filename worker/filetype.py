@@ -39,7 +39,7 @@ _LIBRARY = "worker.office:read_document"
 _OOXML = "worker.ooxml:read_ooxml"
 _PDF = Format("pdf", "application/pdf", "worker.pdf:read_pdf")
 _ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
-_RTF = Format("rtf", "application/rtf", _LIBRARY)
+_RTF = Format("rtf", "application/rtf", "worker.rtf:read_rtf")
 _EML = Format("eml", "message/rfc822", "worker.mail:read_mail")
 _MBOX = Format("mbox", "application/mbox", "worker.mail:read_mbox")
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
@@ -293,6 +293,9 @@ def _zip_format(archive: zipfile.ZipFile, name: str) -> Format:
             return found
     if any(name.endswith(".fdseq") for name in names):
         return Format("xps", "application/oxps", "worker.drawnpages:read_xps")
+    if "index/document.iwa" in names or {"index.zip", "metadata/properties.plist"} <= names:
+        kind = _IWORK_KINDS.get(name.lower().rpartition(".")[2], _iwa_kind(names))
+        return Format(kind, reader="worker.iwork13:read_iwork13")
     if kind := _iwork_kind(archive, names, name):
         return Format(kind, reader="worker.iwork:read_iwork")
     if "content.xml" in names and "meta-inf/manifest.xml" in names:
@@ -307,6 +310,13 @@ def _open_document(source: str, form: str) -> Format:
     mime = _ODF.search(source)
     kind = _ODF_KINDS.get(mime[1], "odf") if mime else "odt"
     return Format(kind, mime[0] if mime else "", f"worker.opendocument:read_{form}")
+
+
+def _iwa_kind(names: set[str]) -> str:
+    """What an iWork document since 2013 is, by the archives that only this kind has."""
+    if any(member.startswith(("index/slide", "index/masterslide", "index/templateslide")) for member in names):
+        return "keynote"
+    return "numbers" if any(member.startswith("index/tables/tile") for member in names) else "pages"
 
 
 def _iwork_kind(archive: zipfile.ZipFile, names: set[str], name: str) -> str:

@@ -11,7 +11,7 @@ __all__ = ["Block", "blocks", "plain_title"]
 
 #: kinds whose text has Markdown structure, be it the author's or that of the extraction library
 _MARKDOWN_KINDS = frozenset(
-    ("markdown", "html", "docx", "doc", "pptx", "ppt", "xlsx", "xls", "odt", "ods", "epub", "ipynb")
+    ("markdown", "html", "docx", "doc", "pptx", "ppt", "xlsx", "xls", "odt", "ods", "epub", "ipynb", "xmldoc")
 )
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")

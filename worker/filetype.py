@@ -42,6 +42,7 @@ _ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
 _RTF = Format("rtf", "application/rtf", "worker.rtf:read_rtf")
 _EML = Format("eml", "message/rfc822", "worker.mail:read_mail")
 _MBOX = Format("mbox", "application/mbox", "worker.mail:read_mbox")
+_XML = Format("xml", "application/xml", "worker.xmltext:read_xml")
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
 #: A name inside the ZIP that only this format has.
@@ -142,7 +143,10 @@ _EXTENSIONS = {
     "html": "html htm xhtml xht shtml",
     "json": "json jsonl ndjson geojson webmanifest jsonld",
     "csv": "csv tsv tab psv",
-    "xml": "xml xsd xsl xslt rss atom rdf kml gpx plist wsdl nxml fb2 opml resx xlf xliff dita dtd fodt",
+    "xml": (
+        "xml xsd xsl xslt rss atom rdf kml gpx plist wsdl nxml fb2 opml resx xlf xliff dita ditamap dtd fodt "
+        "tei dbk docbook tmx xbrl"
+    ),
     "eml": "eml emlx mht mhtml",
     "mbox": "mbox mbx",
     "ipynb": "ipynb",
@@ -170,7 +174,9 @@ _PROLOGUE = r"\s*+(?:(?:<\?xml[^>]*+>|(?><!--.*?-->))\s*+)*+"
 _HTML_START = re.compile(_PROLOGUE + r"<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
 _SVG_START = re.compile(_PROLOGUE + r"(?:<!doctype\s+svg[^>]*+>\s*+)?(?><!--.*?-->)?\s*+<svg[\s>]", re.I | re.S)
 _ODF_START = re.compile(_PROLOGUE + r"(?:<!doctype[^>]*+>\s*+)?<office:document(?:-content)?\s", re.I | re.S)
-_XML_START = re.compile(r"\s*<\?xml\s")
+_XML_START = re.compile(
+    r"\s*+<(?:\?xml\s|(?:rss|feed|rdf:RDF|opml|kml|FictionBook|TEI|tmx|xliff)[\s>]|[a-zA-Z][\w:.-]*+\s[^<>]{0,2000}?\bxmlns)"
+)
 _HEADER = re.compile(rb"(?:[!-9;-~]{1,76}:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*\r?\n){2,}")
 _MAIL_HEADER = re.compile(
     rb"^(?:from|to|cc|subject|date|message-id|received|mime-version|return-path|delivered-to|reply-to|content-type):",
@@ -218,14 +224,14 @@ def of_text(text: str, name: str) -> Format:
         return Format("html")
     if by_name == "ipynb":
         return _IPYNB if '"cells"' in text else Format("json")
-    if by_name in ("markdown", "rst", "xml"):
+    if by_name == "xml" or (not by_name and _XML_START.match(head)):
+        return _XML
+    if by_name in ("markdown", "rst"):
         return Format(by_name)
     return Format(_kind_of_characters(head))
 
 
 def _kind_of_characters(head: str) -> str:
-    if _XML_START.match(head):
-        return "xml"
     return "code" if head.startswith("#!/") else "text"
 
 

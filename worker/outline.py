@@ -27,6 +27,7 @@ _MARKDOWN_KINDS = frozenset(
         "odf",
         "epub",
         "ipynb",
+        "xmldoc",
     )
 )
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from worker.extracted import Member, Refused
 from worker.package import Broken, Package
 
-__all__ = ["Carried", "members", "unpacked"]
+__all__ = ["Carried", "members", "packed_file", "unpacked"]
 
 #: A larger OLE container is given as it is, for taking it apart needs it in memory.
 MAX_CONTAINER_BYTES = 64 << 20
@@ -48,7 +48,7 @@ def unpacked(data: bytes, name: str) -> Carried | None:
         with olefile.OleFileIO(io.BytesIO(data)) as container:
             streams = {"/".join(path).lower(): path for path in container.listdir(storages=False)}
             if native := streams.get("\x01ole10native"):
-                return _packed(container.openstream(native).read(), name)
+                return packed_file(container.openstream(native).read(), name)
             for wanted in _FILE_STREAMS:
                 if wanted in streams:
                     return Carried(name, (), container.openstream(streams[wanted]).read())
@@ -64,7 +64,7 @@ def _renamed(name: str, ending: str) -> str:
     return name[:-4] + ending if ending and name.lower().endswith(".bin") else name
 
 
-def _packed(stream: bytes, name: str) -> Carried:
+def packed_file(stream: bytes, name: str) -> Carried:
     """A file with its name and paths, as the Packager writes it; one without them is all file."""
     size = int.from_bytes(stream[:4], "little")
     try:

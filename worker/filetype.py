@@ -72,11 +72,11 @@ _ODF_KINDS = {
 #: A stream name (UTF-16) that only this format has in its OLE2 container; what embeds others comes first.
 _OLE_STREAMS = (
     ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", _LIBRARY)),
-    ("WordDocument", Format("doc", "application/msword", _LIBRARY)),
-    ("PowerPoint Document", Format("ppt", "application/vnd.ms-powerpoint", _LIBRARY)),
-    ("WORKBOOK", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
-    ("Workbook", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
-    ("Book", Format("xls", "application/vnd.ms-excel", _LIBRARY)),
+    ("WordDocument", Format("doc", "application/msword", "worker.legacy:read_legacy")),
+    ("PowerPoint Document", Format("ppt", "application/vnd.ms-powerpoint", "worker.legacy:read_legacy")),
+    ("WORKBOOK", Format("xls", "application/vnd.ms-excel", "worker.legacy:read_legacy")),
+    ("Workbook", Format("xls", "application/vnd.ms-excel", "worker.legacy:read_legacy")),
+    ("Book", Format("xls", "application/vnd.ms-excel", "worker.legacy:read_legacy")),
     ("FileHeader", Format("hwp", "application/x-hwp", "worker.hwp:read_hwp")),
 )
 

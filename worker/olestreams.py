@@ -1,0 +1,164 @@
+"""The OLE2 container of old Office documents: its streams, what its property sets say, and the files within it."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from worker.embedded import Carried, packed_file
+from worker.extracted import Member, flat
+from worker.package import Broken
+
+__all__ = ["Streams", "embedded_files", "inflated", "members", "property_sets"]
+
+#: bytes of one stream that is read whole
+_MOST_BYTES = 256 << 20
+#: properties of one set, and characters of one value
+_MOST_PROPERTIES = 1000
+_MOST_VALUE = 4000
+#: files within one document
+_MOST_FILES = 1000
+_SUMMARY, _DOCUMENT_SUMMARY = "\x05summaryinformation", "\x05documentsummaryinformation"
+#: property numbers of [MS-OLEPS] 2.5 and [MS-OSHARED] 2.3.3.2, and our names
+_OF_SUMMARY = {2: "title", 3: "subject", 4: "author", 5: "keywords", 6: "description", 12: "created", 13: "modified"}
+_OF_DOCUMENT_SUMMARY = {2: "category", 14: "manager", 15: "company"}
+_CUSTOM = bytes.fromhex("05d5cdd59c2e1b10939708002b2cf9ae")
+_UNICODE = 1200
+
+
+class Streams:
+    """The streams of a container by their paths, of which case does not matter. Raises Broken."""
+
+    def __init__(self, data: bytes) -> None:
+        import olefile
+
+        try:
+            self._file = olefile.OleFileIO(io.BytesIO(data))
+            self._paths = {"/".join(path).lower(): path for path in self._file.listdir(storages=False)}
+        except MemoryError:
+            raise
+        except Exception as error:  # olefile meets struct, index and value errors in a damaged container
+            raise Broken("a damaged OLE container") from error
+
+    def names(self) -> list[str]:
+        return list(self._paths)
+
+    def read(self, name: str) -> bytes:
+        """All of a stream; nothing of one that is not there."""
+        path = self._paths.get(name.lower())
+        if path is None:
+            return b""
+        try:
+            data: bytes = self._file.openstream(path).read(_MOST_BYTES)
+        except MemoryError:
+            raise
+        except Exception as error:  # as above
+            raise Broken("a damaged stream") from error
+        return data
+
+
+# -- property sets ([MS-OLEPS]) -----------------------------------------------------------------------------------
+
+
+def property_sets(streams: Streams) -> tuple[dict[str, object], dict[str, str]]:
+    """Properties named as in all formats, and the custom ones by their own names; none of a damaged set."""
+    named: dict[str, object] = {}
+    custom: dict[str, str] = {}
+    for stream, names in ((_SUMMARY, _OF_SUMMARY), (_DOCUMENT_SUMMARY, _OF_DOCUMENT_SUMMARY)):
+        try:
+            sets = list(_sets(streams.read(stream)))
+        except (Broken, struct.error, IndexError, ValueError, OverflowError, LookupError):
+            continue  # properties are no text: a document without them is whole
+        for identity, values, labels in sets:
+            if identity == _CUSTOM:
+                custom |= {labels[number]: str(value) for number, value in values.items() if number in labels}
+            else:
+                named |= {names[number]: value for number, value in values.items() if number in names and value}
+    return flat(named), {name: value for name, value in custom.items() if value and not name.startswith("_")}
+
+
+def _sets(data: bytes) -> Iterator[tuple[bytes, dict[int, Any], dict[int, str]]]:
+    """Identity, values and names of each set."""
+    if len(data) < 48:
+        return
+    for number in range(min(struct.unpack_from("<I", data, 24)[0], 2)):
+        identity = data[28 + 20 * number : 44 + 20 * number]
+        start = struct.unpack_from("<I", data, 44 + 20 * number)[0]
+        count = min(struct.unpack_from("<I", data, start + 4)[0], _MOST_PROPERTIES)
+        places = dict(struct.unpack_from("<II", data, start + 8 + 8 * index) for index in range(count))
+        page = struct.unpack_from("<H", data, start + places[1] + 4)[0] if 1 in places else 1252
+        labels = _labels(data, start + places.pop(0), page) if 0 in places else {}
+        yield identity, {key: _value(data, start + at, page) for key, at in places.items()}, labels
+
+
+def _labels(data: bytes, at: int, page: int) -> dict[int, str]:
+    labels = {}
+    count, at = struct.unpack_from("<I", data, at)[0], at + 4
+    for _ in range(min(count, _MOST_PROPERTIES)):
+        number, length = struct.unpack_from("<II", data, at)
+        size = length * (2 if page == _UNICODE else 1)
+        labels[number] = _text(data[at + 8 : at + 8 + size], page)
+        at += 8 + size + (-size % 4 if page == _UNICODE else 0)
+    return labels
+
+
+def _value(data: bytes, at: int, page: int) -> object:
+    kind = struct.unpack_from("<I", data, at)[0] & 0xFFFF
+    at += 4
+    if kind in (0x1E, 0x1F):
+        length = struct.unpack_from("<I", data, at)[0] * (2 if kind == 0x1F else 1)
+        return _text(data[at + 4 : at + 4 + min(length, 4 * _MOST_VALUE)], _UNICODE if kind == 0x1F else page)
+    if kind == 0x40:
+        return _moment(struct.unpack_from("<Q", data, at)[0])
+    simple = {2: "<h", 3: "<i", 5: "<d", 0x13: "<I"}.get(kind)
+    return struct.unpack_from(simple, data, at)[0] if simple else None
+
+
+def _moment(ticks: int) -> str | None:
+    """A time of Windows: tenths of microseconds since 1601."""
+    if not ticks:
+        return None
+    return (datetime(1601, 1, 1, tzinfo=UTC) + timedelta(microseconds=ticks // 10)).isoformat()
+
+
+def _text(data: bytes, page: int) -> str:
+    encoding = "utf-16-le" if page == _UNICODE else "utf-8" if page == 65001 else f"cp{page}"
+    codecs.lookup(encoding)
+    return " ".join(data.decode(encoding, "replace").split("\0")[0].split())[:_MOST_VALUE]
+
+
+# -- files within -------------------------------------------------------------------------------------------------
+
+
+def embedded_files(streams: Streams) -> list[Carried]:
+    """Files that the Packager or a program put into a document, with the names and paths that they had."""
+    found: list[Carried] = []
+    for name in streams.names():
+        place, _, stream = name.rpartition("/")
+        if not place or len(found) >= _MOST_FILES:
+            continue
+        try:
+            if stream == "\x01ole10native":
+                found.append(packed_file(streams.read(name), f"{place.rpartition('/')[2]}.bin"))
+            elif stream in ("package", "contents", "embeddedodf"):
+                found.append(Carried(f"{place.rpartition('/')[2]}.bin", (), streams.read(name)))
+        except Broken:
+            found.append(Carried(f"{place.rpartition('/')[2]}.bin", (), b""))
+    return found
+
+
+def members(files: list[Carried]) -> tuple[Member, ...]:
+    return tuple(Member(file.name, lambda most, data=file.data: data[:most]) for file in files)  # type: ignore[misc]  # bound at once
+
+
+def inflated(data: bytes, most: int) -> bytes:
+    """Unpacked zlib data, up to a limit. Raises Broken."""
+    try:
+        return zlib.decompressobj().decompress(data, most)
+    except zlib.error as error:
+        raise Broken("a damaged object") from error

@@ -37,6 +37,7 @@ _SEVEN_ZIP = Format("7z", "application/x-7z-compressed", "worker.archives:read_7
 _COMPRESSED = Format("compressed", "", "worker.archives:read_compressed")
 _LIBRARY = "worker.office:read_document"
 _OOXML = "worker.ooxml:read_ooxml"
+_PROTECTED = Format("protected", "application/x-ole-storage", "worker.protected:read_protected")
 _PDF = Format("pdf", "application/pdf", "worker.pdf:read_pdf")
 _ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
 _RTF = Format("rtf", "application/rtf", "worker.rtf:read_rtf")
@@ -352,7 +353,7 @@ def _member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
 def _ole(data: bytes, name: str) -> Format:
     """The format of an OLE2 container; where one document embeds another, the name may say which is which."""
     if "EncryptedPackage".encode("utf-16-le") in data or _PPT_ENCRYPTED in data or _encrypted_word(data):
-        raise Refused("encrypted", "protected by a password")
+        return _PROTECTED
     found = [row for stream, row in _OLE_STREAMS if (stream + "\0").encode("utf-16-le") in data]
     if not found:
         raise Refused("unsupported", "this OLE container is not read")

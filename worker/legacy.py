@@ -14,6 +14,7 @@ from worker.office import read_document
 from worker.olestreams import Streams, embedded_files, members, property_sets
 from worker.package import Broken
 from worker.properties import described
+from worker.protected import read_protected
 
 __all__ = ["read_legacy"]
 
@@ -29,13 +30,17 @@ _TEXT = "Text"
 def read_legacy(found: Input) -> Extracted:
     """The library's reading, and below it what only the container says."""
     read, refusal = _library(found)
+    if refusal is not None and refusal.code == "encrypted":
+        return read_protected(found)
     try:
         streams = Streams(found.data)
     except Broken:
         if refusal is not None:
             raise refusal from None
         return read
-    words, partial = _words(found.kind, streams)
+    words = _words(found.kind, streams)
+    if found.kind == "doc" and words.get(_TEXT):  # the library runs paragraphs together and shows codes of fields
+        read = replace(read, text=_blocks(words.pop(_TEXT)))
     named, custom = property_sets(streams)
     files = embedded_files(streams)
     text = _completed(read.text, words, [*described(named, custom)], files)
@@ -48,7 +53,6 @@ def read_legacy(found: Input) -> Extracted:
         text=text,
         title=read.title or one_line(str(named.get("title") or "")),
         metadata={**named, **read.metadata, **custom} if named or custom else read.metadata,
-        partial=read.partial or partial,
         members=_members(found.kind, streams, files),
     )
 
@@ -57,16 +61,23 @@ def _library(found: Input) -> tuple[Extracted, Refused | None]:
     try:
         return read_document(found), None
     except Refused as refused:
-        if refused.code == "encrypted":
-            raise
         return Extracted(found.kind, "", own_lines=False), refused
 
 
-def _words(kind: str, streams: Streams) -> tuple[dict[str, list[str]], str | None]:
+def _words(kind: str, streams: Streams) -> dict[str, list[str]]:
     try:
-        return _READERS[kind](streams), None
+        return _READERS[kind](streams)
     except Broken:
-        return {}, None  # the library may have read what it could
+        return {}  # the library may have read what it could
+
+
+def _blocks(paragraphs: list[str]) -> str:
+    """Paragraphs with a blank line between, rows of a table without."""
+    parts: list[str] = []
+    for line in paragraphs:
+        close = bool(parts) and line.startswith("| ") and parts[-1].startswith("| ")
+        parts += ["\n" if close else "\n\n", _escaped(line)] if parts else [_escaped(line)]
+    return "".join(parts)
 
 
 def _completed(text: str, words: Mapping[str, list[str]], about: list[str], files: list[Carried]) -> str:

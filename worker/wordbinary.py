@@ -23,7 +23,9 @@ _PAGES = {0x19: "cp1251", 0x22: "cp1251", 0x23: "cp1251", 0x02: "cp1251", 0x15: 
 #: a field: begin, code, separator, result, end; codes of fields within fields go first
 _CODE = re.compile("\x13[^\x13\x14\x15]*\x14|\x13[^\x13\x14\x15]*\x15")
 _MARKS = re.compile("[\x00-\x06\x08\x0e-\x1d\x1f]")
-_BREAKS = re.compile("[\r\x07\x0c\x0b]+")
+#: a row of a table: each cell ends with a mark, and so does the row
+_ROW = re.compile("(?:[^\r\x07\x0c]*\x07)+?\x07")
+_BREAKS = re.compile("[\r\x07\x0c]+")
 #: fields within fields that are taken apart
 _MOST_DEPTH = 20
 
@@ -43,26 +45,29 @@ def _words(streams: Streams, main: bytes) -> dict[str, list[str]]:
         lengths = struct.unpack_from("<8i", main, 0x4C)
         table = streams.read("1Table" if flags & 0x200 else "0Table")
         at, size = struct.unpack_from("<II", main, 0x1A2)
-        text = "".join(_pieces(main, table[at : at + size], "utf-16-le", "cp1252"))
+        units = b"".join(_pieces(main, table[at : at + size], "utf-16-le", "cp1252"))
     else:
         lengths = struct.unpack_from("<8i", main, 0x34)
         page = _PAGES.get(language & 0x3FF, "cp1252")
         at, size = struct.unpack_from("<II", main, 0x160)
         first, last = struct.unpack_from("<II", main, 0x18)
         table = main[at : at + size]
-        text = "".join(_pieces(main, table, page, page)) if flags & 0x4 else main[first:last].decode(page, "replace")
+        plain = main[first:last].decode(page, "replace").encode("utf-16-le")
+        units = b"".join(_pieces(main, table, page, page)) if flags & 0x4 else plain
     found: dict[str, list[str]] = {}
     start = 0
     for heading, length in zip(_PARTS, lengths, strict=True):
         end = start + max(0, length)
         if heading:
-            found.setdefault(heading, []).extend(_paragraphs(text[start:end]))
+            text = units[2 * start : 2 * end].decode("utf-16-le", "replace")
+            found.setdefault(heading, []).extend(_paragraphs(text))
         start = end
     return found
 
 
-def _pieces(main: bytes, clx: bytes, wide: str, narrow: str) -> Iterator[str]:
-    """The text in reading order by the piece table, which lies behind the changes that are not of interest."""
+def _pieces(main: bytes, clx: bytes, wide: str, narrow: str) -> Iterator[bytes]:
+    """The text in reading order by the piece table, which lies behind the changes that are not of interest; as UTF-16,
+    in whose units the lengths of the parts are given."""
     at = 0
     while at < len(clx) and clx[at] == 1:
         at += 3 + struct.unpack_from("<H", clx, at + 1)[0]
@@ -75,12 +80,20 @@ def _pieces(main: bytes, clx: bytes, wide: str, narrow: str) -> Iterator[str]:
         length = borders[index + 1] - borders[index]
         place = struct.unpack_from("<I", clx, at + 4 * (count + 1) + 8 * index + 2)[0]
         if wide == narrow:  # Word 6
-            yield main[place : place + length].decode(narrow, "replace")
+            yield _units(main[place : place + length], narrow)
         elif place & 0x40000000:
             first = (place & 0x3FFFFFFF) // 2
-            yield main[first : first + length].decode(narrow, "replace")
+            yield _units(main[first : first + length], narrow)
         else:
-            yield main[place : place + 2 * length].decode(wide, "replace")
+            yield main[place : place + 2 * length]
+
+
+def _units(data: bytes, encoding: str) -> bytes:
+    return data.decode(encoding, "replace").encode("utf-16-le")
+
+
+def _row(cells: str) -> str:
+    return "\r| " + " | ".join(cell.replace("\x0b", " ").strip() for cell in cells[:-2].split("\x07")) + " |\r"
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -88,7 +101,7 @@ def _paragraphs(text: str) -> Iterator[str]:
         text, changed = _CODE.subn("", text)
         if not changed:
             break
-    for paragraph in _BREAKS.split(text):
-        line = " ".join(_MARKS.sub("", paragraph).replace("\x1e", "-").split())
-        if line:
-            yield line
+    for paragraph in _BREAKS.split(_ROW.sub(lambda row: _row(row[0]), text)):
+        lines = (" ".join(_MARKS.sub("", line).replace("\x1e", "-").split()) for line in paragraph.split("\x0b"))
+        if joined := "\n".join(filter(None, lines)):
+            yield joined

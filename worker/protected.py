@@ -1,0 +1,47 @@
+"""Office documents behind a password ([MS-OFFCRYPTO]), opened by msoffcrypto-tool with the passwords that are given."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+from worker.extracted import Extracted, Input, Refused
+
+__all__ = ["read_protected"]
+
+#: Excel's own, with which it encrypts workbooks that are only protected from changes
+_EXCEL = "VelvetSweatshop"
+#: passwords that are tried on one document: each try is slow on purpose
+_MOST_TRIES = 100
+_ENCRYPTED = Refused("encrypted", "protected by a password")
+
+
+def read_protected(found: Input) -> Extracted:
+    """The document as it is without its password."""
+    from worker.extract import read  # it names this module, by which it gets here
+
+    plain = _opened(found.data, (_EXCEL, *found.passwords[:_MOST_TRIES]))
+    if plain is None:
+        raise _ENCRYPTED
+    inner = read(plain, found.name, passwords=found.passwords, ocr=found.ocr, on_part=found.on_part)
+    return replace(inner, metadata={**inner.metadata, "protected": True})
+
+
+def _opened(data: bytes, passwords: tuple[str, ...]) -> bytes | None:
+    """The document's bytes by the first password that opens it."""
+    import msoffcrypto
+
+    for password in passwords:
+        out = io.BytesIO()
+        try:
+            file = msoffcrypto.OfficeFile(io.BytesIO(data))
+            checked = {"verify_password": True} if file.format == "ooxml" else {}  # the older ones always do
+            file.load_key(password=password, **checked)
+            file.decrypt(out)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: S112  a wrong password ends in errors of all kinds, and so does damage
+            continue
+        if (plain := out.getvalue()) and plain != data:
+            return plain
+    return None

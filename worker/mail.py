@@ -84,7 +84,12 @@ def _after_blank(data: bytes, at: int) -> bool:
 
 def _head(mail: Message, name: str) -> str:
     """A head in characters and on one line; several of a name one after the other."""
-    return ", ".join(filter(None, (_decoded(str(value)[:_MOST_HEAD]) for value in mail.get_all(name, []))))
+    return ", ".join(filter(None, (_decoded(value[:_MOST_HEAD]) for value in _raw(mail, name))))
+
+
+def _raw(mail: Message, name: str) -> list[str]:
+    """The heads of this name as they came, bytes that are not ASCII as surrogates."""
+    return [str(value) for key, value in mail.raw_items() if key.lower() == name.lower()]
 
 
 def _decoded(value: str) -> str:
@@ -106,7 +111,7 @@ def _one_line(text: str) -> str:
 def _metadata(mail: Message) -> dict[str, object]:
     fields: dict[str, object] = {"subject": _head(mail, "Subject"), "message_id": _head(mail, "Message-ID")}
     for name in ("From", "To", "Cc"):
-        people = [_person(pair) for pair in _addresses(mail.get_all(name, []))]
+        people = [_person(pair) for pair in _addresses(_raw(mail, name))]
         fields[name.lower()] = people[0] if name == "From" and people else people
     try:
         fields["date"] = parsedate_to_datetime(_head(mail, "Date")).isoformat()
@@ -115,8 +120,8 @@ def _metadata(mail: Message) -> dict[str, object]:
     return fields
 
 
-def _addresses(values: Sequence[object]) -> list[tuple[str, str]]:
-    return getaddresses([_decoded(str(value)[:_MOST_HEAD]) for value in values])
+def _addresses(values: Sequence[str]) -> list[tuple[str, str]]:
+    return getaddresses([_decoded(value[:_MOST_HEAD]) for value in values])
 
 
 def _person(pair: tuple[str, str]) -> str:

@@ -33,7 +33,11 @@ _ODF = "application/vnd.oasis.opendocument."
 _LIBRARY = "worker.office:read_document"
 _PDF = Format("pdf", "application/pdf", _LIBRARY)
 _RTF = Format("rtf", "application/rtf", _LIBRARY)
-_EML = Format("eml", "message/rfc822", _LIBRARY)
+_EML = Format("eml", "message/rfc822", "worker.mail:read_mail")
+_EMLX = Format("eml", "message/rfc822", "worker.mail:read_emlx")
+_MBOX = Format("mbox", "application/mbox", "worker.mail:read_mailbox")
+_MHTML = Format("mhtml", "multipart/related", "worker.mail:read_saved_page")
+_SIGNED = Format("p7m", "application/pkcs7-mime", "worker.smime:read_signed")
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
 #: A name inside the ZIP that only this format has.
@@ -110,7 +114,8 @@ _EXTENSIONS = {
     "json": "json jsonl ndjson geojson webmanifest jsonld",
     "csv": "csv tsv tab psv",
     "xml": "xml xsd xsl xslt rss atom rdf kml gpx plist wsdl nxml fb2 opml resx xlf xliff dita dtd fodt",
-    "eml": "eml",
+    "eml": "eml mht mhtml emlx mbox mbx",
+    "p7m": "p7m p7s p7b p7c tsd",
     "ipynb": "ipynb",
     "code": (
         "py pyi pyx pxd ipy js mjs cjs jsx ts mts cts tsx vue svelte java kt kts scala sc groovy gradle "
@@ -141,6 +146,17 @@ _MAIL_HEADER = re.compile(
     rb"^(?:from|to|cc|subject|date|message-id|received|mime-version|return-path|delivered-to|reply-to|content-type):",
     re.I | re.M,
 )
+#: A saved web page is a mail whose head says so.
+_PAGE_HEADER = re.compile(rb"^(?:snapshot-content-location:|from: *\"?<?saved by )", re.I | re.M)
+#: What may stand before the head: a mailbox line (1) or the count of Apple Mail (2).
+_MAIL_START = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,100}+(?:>?(From )[^\r\n]{0,400}\r?\n|([ \t]*\d{1,10}[ \t]*\r?\n))?")
+#: Signed, encrypted, compressed or time-stamped data (CMS) in binary or as Base64.
+_SIGNED_START = re.compile(
+    rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...|\x84....)"
+    rb"\x06[\x09\x0b]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x07[\x02-\x06]|\x09\x10\x01)",
+    re.S,
+)
+_SIGNED_TEXT = re.compile(rb"\s*(?:MI[A-Za-z0-9+/]{20}|-----BEGIN (?:PKCS|CMS))")
 
 
 def sniff(data: bytes, name: str) -> Format | None:
@@ -159,7 +175,9 @@ def sniff(data: bytes, name: str) -> Format | None:
     for signature, at, code, reason in _SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             raise Refused(code, reason)
-    return _EML if _is_mail(data, _kind_of_name(name)) else None
+    if _SIGNED_START.match(data) or (_kind_of_name(name) == "p7m" and _SIGNED_TEXT.match(data)):
+        return _SIGNED
+    return _mail(data, name)
 
 
 def of_text(text: str, name: str) -> Format:
@@ -201,12 +219,24 @@ def _is_pdf(data: bytes, name: str) -> bool:
     return at >= 0 and (not head[:at].strip() or b"\0" in head[:at] or name.lower().endswith(".pdf"))
 
 
-def _is_mail(data: bytes, by_name: str) -> bool:
+def _mail(data: bytes, name: str) -> Format | None:
     """A mail by its name, or by a block of header lines at the very start with three that only mail has."""
-    if by_name:
-        return by_name == "eml" and b"\x00" not in data[:4096]
-    block = _HEADER.match(data[: 1 << 16])
-    return block is not None and len(set(_MAIL_HEADER.findall(block[0].lower()))) >= 3
+    by_name = _kind_of_name(name)
+    if b"\x00" in data[:4096] or by_name not in ("", "eml"):
+        return None
+    start = _MAIL_START.match(data)
+    at = start.end() if start else 0
+    if b"\n" not in data[:4096]:
+        data = data[: 1 << 16].replace(b"\r", b"\n")
+    block = _HEADER.match(data[: at + (1 << 16)], at)
+    if not by_name and (block is None or len(set(_MAIL_HEADER.findall(block[0].lower()))) < 3):
+        return None
+    if start and start[1]:
+        return _MBOX
+    if start and start[2]:
+        return _EMLX
+    is_page = block is not None and _PAGE_HEADER.search(block[0])
+    return _MHTML if is_page or name.lower().endswith((".mht", ".mhtml")) else _EML
 
 
 def _zip(data: bytes) -> Format:

@@ -44,6 +44,7 @@ _RTF = Format("rtf", "application/rtf", "worker.rtf:read_rtf")
 _EML = Format("eml", "message/rfc822", "worker.mail:read_mail")
 _MBOX = Format("mbox", "application/mbox", "worker.mail:read_mbox")
 _XML = Format("xml", "application/xml", "worker.xmltext:read_xml")
+_SIGNED = Format("p7m", "application/pkcs7-mime", "worker.smime:read_signed")
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
 #: A name inside the ZIP that only this format has.
@@ -150,6 +151,7 @@ _EXTENSIONS = {
     ),
     "eml": "eml emlx mht mhtml",
     "mbox": "mbox mbx",
+    "p7m": "p7m p7s p7b p7c tsd",
     "ipynb": "ipynb",
     "code": (
         "py pyi pyx pxd ipy js mjs cjs jsx ts mts cts tsx vue svelte java kt kts scala sc groovy gradle "
@@ -183,6 +185,17 @@ _MAIL_HEADER = re.compile(
     rb"^(?:from|to|cc|subject|date|message-id|received|mime-version|return-path|delivered-to|reply-to|content-type):",
     re.I | re.M,
 )
+#: A saved web page is a mail whose head says so.
+_PAGE_HEADER = re.compile(rb"^(?:snapshot-content-location:|from: *\"?<?saved by )", re.I | re.M)
+#: What may stand before the head: a mailbox line (1) or the count of Apple Mail (2).
+_MAIL_START = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,100}+(?:>?(From )[^\r\n]{0,400}\r?\n|([ \t]*\d{1,10}[ \t]*\r?\n))?")
+#: Signed, encrypted, compressed or time-stamped data (CMS) in binary or as Base64.
+_SIGNED_START = re.compile(
+    rb"\x30(?:[\x00-\x80]|\x81.|\x82..|\x83...|\x84....)"
+    rb"\x06[\x09\x0b]\x2a\x86\x48\x86\xf7\x0d\x01(?:\x07[\x02-\x06]|\x09\x10\x01)",
+    re.S,
+)
+_SIGNED_TEXT = re.compile(rb"\s*(?:MI[A-Za-z0-9+/]{20}|-----BEGIN (?:PKCS|CMS))")
 
 
 def sniff(data: bytes, name: str) -> Format | None:
@@ -208,6 +221,8 @@ def sniff(data: bytes, name: str) -> Format | None:
     for signature, at, code, reason in _SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
             raise Refused(code, reason)
+    if _SIGNED_START.match(data) or (_kind_of_name(name) == "p7m" and _SIGNED_TEXT.match(data)):
+        return _SIGNED
     return _mail(data, _kind_of_name(name))
 
 

@@ -49,6 +49,8 @@ def read_mail(found: Input) -> Extracted:
     if not heads and not parts.texts and not parts.members:
         raise Refused("empty", "no text in the document")
     partial = f"only the first {_MOST_PARTS} parts are read" if parts.cut else None
+    if parts.is_encrypted:
+        partial = "only its heads, for its content is encrypted"
     metadata = {**_metadata(mail), "attachments": parts.names}
     return Extracted(
         found.kind, text, 0, one_line(heads.get("Subject")), flat(metadata), (), False, partial, tuple(parts.members)
@@ -141,6 +143,7 @@ class _Parts:
         self.names: list[str] = []
         self._seen = 0
         self.cut = False
+        self.is_encrypted = False
         self._walk(mail)
 
     def _walk(self, top: Message) -> None:
@@ -152,6 +155,7 @@ class _Parts:
             if self._seen > _MOST_PARTS:
                 self.cut = True
                 return
+            self.is_encrypted |= part.get_content_type() == "multipart/encrypted"
             if part.get_content_maintype() == "multipart" and part.is_multipart():
                 is_alternative |= part.get_content_type() == "multipart/alternative"
                 waiting += [(inner, is_alternative) for inner in reversed(_inner(part))]

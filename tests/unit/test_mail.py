@@ -119,6 +119,12 @@ def test_a_text_that_begins_with_words_and_a_colon_is_no_mail() -> None:
     assert read_mail(b"Note: this\nSubject: that\nTo: whom it may concern\n\nWords.", "a.txt").kind == "text"
 
 
+def test_a_mail_of_which_only_the_heads_can_be_read_says_so() -> None:
+    heads = b"From: a@x.org\nTo: b@x.org\nSubject: Secret\nContent-Type: multipart/encrypted; boundary=x\n\n"
+    parts = b"--x\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n\n--x\n\n-----BEGIN PGP MESSAGE-----\n--x--\n"
+    assert read_mail(heads + parts).partial == "only its heads, for its content is encrypted"
+
+
 WHOLE = mail("Herons wait.")
 WHOLE.add_alternative("<p>Herons wait.</p>", subtype="html")
 WHOLE.add_attachment("One.", filename="a.txt")

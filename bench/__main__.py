@@ -20,6 +20,7 @@ from bench import (
     latency,
     memory,
     moves,
+    places,
     quantization,
     restart,
     retrieval,
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=200_000, help="chunks in the index whose worker's memory is read")
     parser.add_argument("--large", type=Path, help="a folder of very many files, for the restart")
     parser.add_argument("--folder", type=Path, help="the folder of documents of all kinds, for 'documents'")
+    parser.add_argument("--hits", type=int, default=200, help="hits whose places are looked up")
     parser.add_argument("--questions", type=int, default=1000, help="questions whose citations are looked up")
     parser.add_argument("--work", type=Path, help="where the indexes of 'retrieval' stay for the next time")
     given = parser.parse_args()
@@ -79,6 +81,7 @@ _ROWS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "quantization": lambda work, given: quantization.run(work, given.work),
     "citations": lambda work, given: citations.run(work, given.questions),
     "documents": lambda work, given: documents.run(work, given.folder),
+    "places": lambda work, given: places.run(work, given.folder, given.hits),
 }
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from headwater.settings import Settings
 from worker.sandboxes import ExtractionFailed, ExtractionRefused, SandboxPool
 
 #: an embedder without a network, with the tokenizer of the default model: what is measured is all but the model
-_SUPPORT = Path(__file__).parents[1] / "tests" / "support"
-_MODEL = "python:word_embedder:make"
+SUPPORT = Path(__file__).parents[1] / "tests" / "support"
+MODEL = "python:word_embedder:make"
 
 
 @dataclass
@@ -55,7 +55,7 @@ def _index(work: Path, folder: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "HEADWATER_MODEL": _MODEL, "PYTHONPATH": str(_SUPPORT)},
+        env={**os.environ, "HEADWATER_MODEL": MODEL, "PYTHONPATH": str(SUPPORT)},
     )
     end = json.loads(done.stdout.splitlines()[-1])
     return {
@@ -68,8 +68,8 @@ def _index(work: Path, folder: Path) -> dict[str, Any]:
 
 def _kinds(folder: Path) -> dict[str, dict[str, Any]]:
     kinds: dict[str, _Kind] = defaultdict(_Kind)
-    sys.path.insert(0, str(_SUPPORT))
-    settings = Settings.load(model=_MODEL, sandboxes=1)
+    sys.path.insert(0, str(SUPPORT))
+    settings = Settings.load(model=MODEL, sandboxes=1)
     with tempfile.TemporaryDirectory() as homes:
         pool = SandboxPool.of(settings, load_embedder(settings), Path(homes) / "sandbox")
         with contextlib.closing(pool):

@@ -73,7 +73,7 @@ _ODF_KINDS = {
 }  # fmt: skip
 #: A stream name (UTF-16) that only this format has in its OLE2 container; what embeds others comes first.
 _OLE_STREAMS = (
-    ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", _LIBRARY)),
+    ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", "worker.outlook:read_item")),
     ("WordDocument", Format("doc", "application/msword", "worker.legacy:read_legacy")),
     ("PowerPoint Document", Format("ppt", "application/vnd.ms-powerpoint", "worker.legacy:read_legacy")),
     ("WORKBOOK", Format("xls", "application/vnd.ms-excel", "worker.legacy:read_legacy")),

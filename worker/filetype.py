@@ -42,6 +42,8 @@ _PDF = Format("pdf", "application/pdf", "worker.pdf:read_pdf")
 _ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
 _RTF = Format("rtf", "application/rtf", "worker.rtf:read_rtf")
 _EML = Format("eml", "message/rfc822", "worker.mail:read_mail")
+_EMLX = Format("eml", "message/rfc822", "worker.mail:read_emlx")
+_MHTML = Format("mhtml", "multipart/related", "worker.mail:read_saved_page")
 _MBOX = Format("mbox", "application/mbox", "worker.mail:read_mbox")
 _XML = Format("xml", "application/xml", "worker.xmltext:read_xml")
 _SIGNED = Format("p7m", "application/pkcs7-mime", "worker.smime:read_signed")
@@ -223,7 +225,7 @@ def sniff(data: bytes, name: str) -> Format | None:
             raise Refused(code, reason)
     if _SIGNED_START.match(data) or (_kind_of_name(name) == "p7m" and _SIGNED_TEXT.match(data)):
         return _SIGNED
-    return _mail(data, _kind_of_name(name))
+    return _mail(data, name)
 
 
 def of_text(text: str, name: str) -> Format:
@@ -276,20 +278,25 @@ def _picture(data: bytes) -> str:
     return ""
 
 
-def _mail(data: bytes, by_name: str) -> Format | None:
-    """A mail or a mailbox: by its name, or by header lines at the very start, three of them such as only mail has."""
+def _mail(data: bytes, name: str) -> Format | None:
+    """A mail or mailbox: by its name, or by header lines at the very start, three of them such as only mail has."""
+    by_name = _kind_of_name(name)
     if by_name not in ("", "eml", "mbox"):
         return None
-    start = data[: 1 << 16].removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
-    if start.startswith(b"From ") and _is_head(start.partition(b"\n")[2]):
+    start = data[: 1 << 16] if b"\n" in data[:4096] else data[: 1 << 16].replace(b"\r", b"\n")
+    before = _MAIL_START.match(start)
+    block = _HEADER.match(start, before.end() if before else 0)
+    if not (by_name == "eml" and b"\x00" not in data[:4096]) and not _is_head(block):
+        return None
+    if before and before[1]:
         return _MBOX
-    if by_name == "eml" and b"\x00" not in data[:4096]:
-        return _EML
-    return _EML if _is_head(start) else None
+    if before and before[2]:
+        return _EMLX
+    is_page = block is not None and _PAGE_HEADER.search(block[0])
+    return _MHTML if is_page or name.lower().endswith((".mht", ".mhtml")) else _EML
 
 
-def _is_head(start: bytes) -> bool:
-    block = _HEADER.match(start)
+def _is_head(block: re.Match[bytes] | None) -> bool:
     return block is not None and len(set(_MAIL_HEADER.findall(block[0].lower()))) >= 3
 
 

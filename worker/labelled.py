@@ -32,11 +32,10 @@ _MIN_TEXT_PER_BROKEN = 20
 def labelled(data: bytes, label: str) -> str:
     """UTF-8 where it fits, else what the label says, else what the bytes look like. Raises `Undecodable`."""
     codec = _codec(label)
-    if codec in _SEVEN_BIT or codec.startswith("iso2022"):
-        return data.decode(codec, "replace")
     if codec.startswith(("utf-16", "utf-32")) and b"\x00" in data:
         return data.decode(codec, "replace").removeprefix("\ufeff")
-    if not codec or b"\x00" in data or _is_utf8(data) or (codec in _LATIN and _is_other_script(data)):
+    is_sure = codec in _SEVEN_BIT or codec.startswith("iso2022")
+    if not codec or b"\x00" in data or (not is_sure and _is_utf8(data)) or (codec in _LATIN and _is_other_script(data)):
         return _guessed(data, codec)
     try:
         return data.decode(codec)

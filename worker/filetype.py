@@ -46,6 +46,9 @@ _EMLX = Format("eml", "message/rfc822", "worker.mail:read_emlx")
 _MHTML = Format("mhtml", "multipart/related", "worker.mail:read_saved_page")
 _MBOX = Format("mbox", "application/mbox", "worker.mail:read_mbox")
 _XML = Format("xml", "application/xml", "worker.xmltext:read_xml")
+_WARC = Format("warc", "application/warc", "worker.webarchive:read_warc")
+_ARC = Format("warc", "application/x-arc", "worker.webarchive:read_arc")
+_SAFARI = Format("webarchive", "application/x-webarchive", "worker.webarchive:read_safari")
 _SIGNED = Format("p7m", "application/pkcs7-mime", "worker.smime:read_signed")
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
@@ -187,6 +190,9 @@ _MAIL_HEADER = re.compile(
     rb"^(?:from|to|cc|subject|date|message-id|received|mime-version|return-path|delivered-to|reply-to|content-type):",
     re.I | re.M,
 )
+#: Records of a crawl, with the first line of the version that they are of.
+_WARC_START = re.compile(rb"WARC/\d\.\d{1,2}\r?\n[A-Za-z-]{1,40}:")
+_ARC_START = re.compile(rb"filedesc:[^\r\n ]{1,1000} [^\r\n]{1,300} \d{1,10}\r?\n")
 #: A saved web page is a mail whose head says so.
 _PAGE_HEADER = re.compile(rb"^(?:snapshot-content-location:|from: *\"?<?saved by )", re.I | re.M)
 #: What may stand before the head: a mailbox line (1) or the count of Apple Mail (2).
@@ -216,6 +222,8 @@ def sniff(data: bytes, name: str) -> Format | None:
             return archive
     if _is_pdf(data, name):  # after what may hold one, packed as it is, in its first bytes
         return _PDF
+    if site := _site(data):
+        return site
     if data.startswith(_ONENOTE):
         return _ONE
     if picture := _picture(data):
@@ -267,6 +275,17 @@ def _is_pdf(data: bytes, name: str) -> bool:
     head = data[:1024]
     at = head.find(b"%PDF-")
     return at >= 0 and (not head[:at].strip() or b"\0" in head[:at] or name.lower().endswith(".pdf"))
+
+
+def _site(data: bytes) -> Format | None:
+    """A saved web site."""
+    if data.startswith(b"bplist00"):
+        return _SAFARI if b"WebMainResource" in data else None
+    if _WARC_START.match(data):
+        return _WARC
+    if _ARC_START.match(data):
+        return _ARC
+    return _SAFARI if data.startswith(b"<?xml") and b"<key>WebMainResource</key>" in data[:4096] else None
 
 
 def _picture(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Which libraries read which kinds of documents; all other kinds are read by Headwater itself."""
+"""Which libraries read which kinds of documents; all other kinds are read by Headwater itself (docs/formats.md)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["LIBRARIES", "library_of"]
 
-#: kind -> names of distributions
+#: kind -> names of distributions, the one that reads the text first
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("pdf", "rtf", "docx", "pptx", "xlsx", "doc", "ppt", "xls", "epub", "ipynb"), ("kreuzberg",)),
+    "pdf": ("kreuzberg", "pypdf"),
+    **dict.fromkeys(("docx", "pptx", "xlsx", "xls", "ppt", "msg", "ipynb", "image"), ("kreuzberg",)),
+    **dict.fromkeys(("doc", "hwp"), ("olefile",)),
     "7z": ("py7zr",),
 }
 

@@ -49,6 +49,7 @@ _XML = Format("xml", "application/xml", "worker.xmltext:read_xml")
 _WARC = Format("warc", "application/warc", "worker.webarchive:read_warc")
 _ARC = Format("warc", "application/x-arc", "worker.webarchive:read_arc")
 _SAFARI = Format("webarchive", "application/x-webarchive", "worker.webarchive:read_safari")
+_TNEF = Format("tnef", "application/ms-tnef", "worker.tnef:read_tnef")
 _SIGNED = Format("p7m", "application/pkcs7-mime", "worker.smime:read_signed")
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
@@ -222,6 +223,8 @@ def sniff(data: bytes, name: str) -> Format | None:
             return archive
     if _is_pdf(data, name):  # after what may hold one, packed as it is, in its first bytes
         return _PDF
+    if data.startswith(b"\x78\x9f\x3e\x22"):
+        return _TNEF
     if site := _site(data):
         return site
     if data.startswith(_ONENOTE):

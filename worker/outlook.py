@@ -15,12 +15,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headwater.decode import Undecodable
-from worker.alternatives import merged
 from worker.extracted import Extracted, Input, Member, Refused, flat, one_line
 from worker.labelled import labelled
-from worker.rtfbody import codepage_label, decompressed, unwrapped
+from worker.rtfbody import body_of, codepage_label, decompressed
 from worker.smime import signed_content
-from worker.webpage import read_page
 
 if TYPE_CHECKING:
     from olefile import OleFileIO
@@ -204,33 +202,11 @@ class _Reading:
             self.members.append(Member(prefix + (name or f"attachment-{len(self.members) + 1}"), read))
 
     def _body(self, item: _Storage) -> str:
-        plain, page = item.text(0x1000), self._page(item)
-        rich = read_page(page).text if page else ""
-        if not rich and not plain.strip():
-            return self._rich_text(decompressed(item.binary(0x1009)))
-        return merged(plain, rich)
-
-    def _page(self, item: _Storage) -> str:
-        """The HTML body, which may be wrapped in RTF."""
-        if data := item.binary(0x1013):
-            return _characters(data, codepage_label(item.number(0x3FDE)))
-        if text := item.text(0x1013):
-            return text
-        wrapped = unwrapped(decompressed(item.binary(0x1009)))
-        return wrapped[1] if wrapped and wrapped[0] == "html" else ""
-
-    def _rich_text(self, rtf: bytes) -> str:
-        if not rtf:
-            return ""
-        if wrapped := unwrapped(rtf):
-            return wrapped[1]
-        from worker.extract import extract  # which finds this reader
-
-        try:
-            return extract(rtf, "body.rtf").text
-        except Refused as error:
-            self.failed += error.code != "empty"
-            return ""
+        data = item.binary(0x1013)
+        page = _characters(data, codepage_label(item.number(0x3FDE))) if data else item.text(0x1013)
+        body, failed = body_of(item.text(0x1000), page, decompressed(item.binary(0x1009)))
+        self.failed += failed
+        return body
 
 
 def _is_locked(item: _Storage, part: _Storage) -> bool:

@@ -6,9 +6,30 @@ import re
 from dataclasses import dataclass, replace
 
 from headwater.decode import Undecodable
+from worker.alternatives import merged
+from worker.extracted import Refused
 from worker.labelled import labelled
+from worker.webpage import read_page
 
-__all__ = ["codepage_label", "decompressed", "unwrapped"]
+__all__ = ["body_of", "codepage_label", "decompressed", "unwrapped"]
+
+
+def body_of(plain: str, page: str, rtf: bytes) -> tuple[str, bool]:
+    """The body of an item of its up to three forms, and whether one could not be read."""
+    wrapped = unwrapped(rtf) if rtf and not page else None
+    page = wrapped[1] if wrapped and wrapped[0] == "html" else page
+    rich = read_page(page).text if page else ""
+    if rich or plain.strip():
+        return merged(plain, rich), False
+    if wrapped or not rtf:
+        return wrapped[1] if wrapped else "", False
+    from worker.extract import extract  # which finds the readers that ask for this
+
+    try:
+        return extract(rtf, "body.rtf").text, False
+    except Refused as error:
+        return "", error.code != "empty"
+
 
 _PRESET = (
     rb"{\rtf1\ansi\mac\deff0\deftab720{\fonttbl;}{\f0\fnil \froman \fswiss \fmodern \fscript \fdecor MS Sans "

@@ -17,6 +17,7 @@ from typing import Any
 from headwater.decode import Undecodable, decode
 from worker.extracted import Extracted, Input, Reader, Refused, flat, markdown_title, one_line
 from worker.filetype import Format, of_text, sniff
+from worker.headings import LINE_HEADINGS, line_title
 from worker.outline import plain_title
 from worker.webpage import read_page
 
@@ -91,6 +92,8 @@ def _from_text(text: str, name: str, found: Format) -> Extracted:
         return _markdown(text)
     if found.kind == "text":
         return Extracted("text", text, title=one_line(plain_title(text)))
+    if found.kind in LINE_HEADINGS:
+        return Extracted(found.kind, text, title=one_line(line_title(text, found.kind)))
     return Extracted(found.kind, text, title=_rst_title(text) if found.kind == "rst" else None)
 
 

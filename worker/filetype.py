@@ -155,6 +155,12 @@ _EXTENSIONS = {
         "xml xsd xsl xslt rss atom rdf kml gpx plist wsdl nxml fb2 opml resx xlf xliff dita ditamap dtd fodt "
         "tei dbk docbook tmx xbrl"
     ),
+    "org": "org",
+    "asciidoc": "adoc asciidoc",
+    "mediawiki": "mediawiki wiki",
+    "latex": "tex ltx latex",
+    "texinfo": "texi texinfo txi",
+    "subtitles": "srt vtt sbv ass ssa lrc",
     "eml": "eml emlx mht mhtml",
     "mbox": "mbox mbx",
     "p7m": "p7m p7s p7b p7c tsd",
@@ -166,7 +172,7 @@ _EXTENSIONS = {
         "f90 f95 for ada adb ads asm s cob lisp lsp cl el scm rkt sh bash zsh fish ksh ps1 psm1 bat cmd "
         "awk sed sql graphql gql proto thrift cmake mk mak ninja bzl bazel nix tf tfvars hcl dockerfile "
         "yaml yml toml ini cfg conf properties env editorconfig css scss sass less styl vhd vhdl sv svh "
-        "tex sty cls bib jinja j2 tmpl mustache hbs ejs pug sol cu cuh glsl hlsl wgsl vert frag metal "
+        "sty cls bib jinja j2 tmpl mustache hbs ejs pug sol cu cuh glsl hlsl wgsl vert frag metal "
         "patch diff gitignore dockerignore gitattributes po pot"
     ),
 }
@@ -185,6 +191,13 @@ _SVG_START = re.compile(_PROLOGUE + r"(?:<!doctype\s+svg[^>]*+>\s*+)?(?><!--.*?-
 _ODF_START = re.compile(_PROLOGUE + r"(?:<!doctype[^>]*+>\s*+)?<office:document(?:-content)?\s", re.I | re.S)
 _XML_START = re.compile(
     r"\s*+<(?:\?xml\s|(?:rss|feed|rdf:RDF|opml|kml|FictionBook|TEI|tmx|xliff)[\s>]|[a-zA-Z][\w:.-]*+\s[^<>]{0,2000}?\bxmlns)"
+)
+#: Kinds whose headings stand in lines of their own, and how some of them must begin.
+_LINE_KINDS = frozenset(("org", "asciidoc", "mediawiki", "latex", "texinfo", "man"))
+_STARTS = (
+    ("man", re.compile(r"(?:[.'][ \t]*\\\"[^\n]*+\n|\s*+\n)*+\.(?:TH|Dd)[ \t]")),
+    ("latex", re.compile(r"(?:\s*+%[^\n]*+\n|\s*+\n)*+\s*+\\documentclass\b")),
+    ("texinfo", re.compile(r"\\input texinfo\b")),
 )
 _HEADER = re.compile(rb"(?:[!-9;-~]{1,76}:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*\r?\n){2,}")
 _MAIL_HEADER = re.compile(
@@ -255,12 +268,17 @@ def of_text(text: str, name: str) -> Format:
         return _IPYNB if '"cells"' in text else Format("json")
     if by_name == "xml" or (not by_name and _XML_START.match(head)):
         return _XML
-    if by_name in ("markdown", "rst"):
+    if by_name in ("markdown", "rst", "subtitles"):
         return Format(by_name)
+    lines = by_name or next((kind for kind, start in _STARTS if start.match(head)), "")
+    if lines in _LINE_KINDS:
+        return Format(lines)
     return Format(_kind_of_characters(head))
 
 
 def _kind_of_characters(head: str) -> str:
+    if head.startswith("WEBVTT"):
+        return "subtitles"
     return "code" if head.startswith("#!/") else "text"
 
 

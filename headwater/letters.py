@@ -23,6 +23,8 @@ _LATIN = {
     "German": ("üäößé", "der die und das den von zu mit sich des auf ist im dem nicht ein eine als auch es wir wo"),
     "Spanish": ("óíáéñúüçàò", "de la que el en y los del se las por un para con no una su al es lo como"),
     "Portuguese": ("ãçáéíõóêúâàôü", "de que o do da em um para com uma os no se na por mais as dos ao ontem nos"),
+    "Catalan": ("óéàèíúòçïü", "de la que el en les per un una els amb del no es pot ha al si com"),
+    "Albanian": ("ëç", "e dhe i nuk me se një në për si ka jo do"),
     "Italian": ("èàùìòéíú", "di il che la per un del non una della con in sono si da le nel ha gli dei poi"),
     "Dutch": ("ëéïèöüç", "de het een van en in is dat op te zijn met voor niet aan er om ook als naar"),
     "Swedish": ("äöåé", "och att det som en av den med till inte om ett har de jag var vi i"),
@@ -62,7 +64,7 @@ _WHOLE = {
 #: Logarithms of chances. A letter that the language lacks, a capital at the start of a word, after another, after a
 #: small letter; a sign that is typed often, one that texts have, any other, one within a word, a
 #: control character; a letter beside one of another script.
-_FOREIGN, _CAPITAL, _CAPITALS, _CAPITAL_WITHIN = -10.0, -2.0, -0.7, -8.0
+_FOREIGN, _CAPITAL, _CAPITALS, _CAPITAL_WITHIN = -9.5, -2.0, -0.7, -8.0
 _TYPED, _MARK, _SIGN, _WITHIN, _CONTROL, _BESIDE = -2.0, -3.5, -8.0, -9.0, -12.0, -5.0
 #: Letters that end a word.
 _FINAL = frozenset("ςךםןףץةى")
@@ -72,10 +74,13 @@ _OTHER_SCRIPT = -5.0
 _ALONE = frozenset("àáéèìíòóúùôåäöøæőî")
 #: What may stand beside a character and is no letter.
 _NO_LETTER = ("", "sign", "digit", "line")
+#: Letters that names bring into any text, and the chance of one.
+_WESTERN = frozenset("áàâäãåçéèêëíîïñóôöõøúüß")
+_WESTERN_NAME = -6.5
 #: An opening mark that closes, or the other way round.
 _TURNED = -7.0
 
-_MARKS = frozenset("\xa0«»‹›“”„‘’‚–—…•·°§©®™€£¿¡¨´²³½¼×±µªº№‰†‡\u200c\u200d\u200e\u200f،؛؟־׳״฿\u0640")
+_MARKS = frozenset("\xa0«»‹›“”„‘’‚–—…•·°§©®™€£¿¡¨´²³½¼×±µªº№‰†‡\u200c،؛؟־׳״฿\u0640")
 _OPENING, _CLOSING = frozenset("“„‘¿¡"), frozenset("’”ªº")
 _HIGH = re.compile("[^\x00-\x7f]")
 _WORD_OF_ASCII = re.compile(r"(?<!\w)[a-z]+(?!\w)")
@@ -159,6 +164,8 @@ def _sign(before: str, char: str, after: str) -> float:
         return _MARK if "digit" in (before, after) else _SIGN
     if char == "…" and not (is_after or is_before):
         return _TURNED
+    if char == "\u200c" and (not (is_after and is_before) or "ascii" in before + after):
+        return _SIGN
     if unicodedata.category(char) == "Cc":
         return _CONTROL
     if char not in _MARKS:
@@ -183,4 +190,4 @@ def _chances(language: str) -> dict[str, float]:
 
 
 def _chance(language: str, letter: str) -> float:
-    return _chances(language).get(letter, _FOREIGN)
+    return _chances(language).get(letter, _WESTERN_NAME if letter in _WESTERN and language in _LATIN else _FOREIGN)

@@ -204,7 +204,7 @@ SENTENCES = [
         "ذهبنا مساء أمس إلى السينما ثم جلسنا طويلا قرب النهر.|أين المفتاح؟ لا أعرف، ربما هو مع أبي في غرفته.",
     ),
     (
-        "cp1254 iso8859_9 cp857",
+        "cp1254 iso8859_9",
         "Dün akşam sinemaya gittik, sonra uzun süre nehrin kıyısında oturduk.|"
         "Anahtar nerede? Bilmiyorum, belki babamın odasındadır.",
     ),

@@ -8,7 +8,9 @@ __all__ = ["LIBRARIES", "library_of"]
 
 #: kind -> names of distributions
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("pdf", "rtf", "docx", "pptx", "xlsx", "doc", "ppt", "xls", "epub", "ipynb"), ("kreuzberg",)),
+    **dict.fromkeys(("pdf", "rtf", "docx", "pptx", "xlsx", "epub", "ipynb"), ("kreuzberg",)),
+    **dict.fromkeys(("doc", "ppt", "xls"), ("olefile", "kreuzberg")),  # the second for what the first cannot read
+    "ole": ("olefile",),
     "7z": ("py7zr",),
 }
 

@@ -9,8 +9,10 @@ from worker.extracted import Extracted, Input, Refused
 
 __all__ = ["read_protected"]
 
-#: Excel's own, with which it encrypts workbooks that are only protected from changes
-_EXCEL = "VelvetSweatshop"
+#: of the programs' own, with which they encrypt what is only protected from changes
+_OWN_PASSWORDS = ("VelvetSweatshop", "/01Hannes Ruescher/01")
+#: turns of the hash that make each try slow on purpose; programs use 100,000
+_MOST_TURNS = 1_000_000
 #: passwords that are tried on one document: each try is slow on purpose
 _MOST_TRIES = 100
 _ENCRYPTED = Refused("encrypted", "protected by a password")
@@ -20,7 +22,7 @@ def read_protected(found: Input) -> Extracted:
     """The document as it is without its password."""
     from worker.extract import read  # it names this module, by which it gets here
 
-    plain = _opened(found.data, (_EXCEL, *found.passwords[:_MOST_TRIES]))
+    plain = _opened(found.data, (*_OWN_PASSWORDS, *found.passwords[:_MOST_TRIES]))
     if plain is None:
         raise _ENCRYPTED
     inner = read(plain, found.name, passwords=found.passwords, ocr=found.ocr, on_part=found.on_part)

@@ -15,7 +15,7 @@ _OWN_PASSWORDS = ("VelvetSweatshop", "/01Hannes Ruescher/01")
 _MOST_TURNS = 1_000_000
 #: passwords that are tried on one document: each try is slow on purpose
 _MOST_TRIES = 100
-_ENCRYPTED = Refused("encrypted", "protected by a password")
+_ZIP, _OLE = b"PK", b"\xd0\xcf\x11\xe0"
 
 
 def read_protected(found: Input) -> Extracted:
@@ -24,7 +24,7 @@ def read_protected(found: Input) -> Extracted:
 
     plain = _opened(found.data, (*_OWN_PASSWORDS, *found.passwords[:_MOST_TRIES]))
     if plain is None:
-        raise _ENCRYPTED
+        raise Refused("encrypted", "protected by a password")
     inner = read(plain, found.name, passwords=found.passwords, ocr=found.ocr, on_part=found.on_part)
     return replace(inner, metadata={**inner.metadata, "protected": True})
 
@@ -37,13 +37,16 @@ def _opened(data: bytes, passwords: tuple[str, ...]) -> bytes | None:
         out = io.BytesIO()
         try:
             file = msoffcrypto.OfficeFile(io.BytesIO(data))
-            checked = {"verify_password": True} if file.format == "ooxml" else {}  # the older ones always do
-            file.load_key(password=password, **checked)
+            newer = file.format == "ooxml"
+            if newer and file.info.get("spinValue", 0) > _MOST_TURNS:
+                return None
+            file.load_key(password=password, **({"verify_password": True} if newer else {}))  # the older always do
             file.decrypt(out)
         except MemoryError:
             raise
         except Exception:  # noqa: S112  a wrong password ends in errors of all kinds, and so does damage
             continue
-        if (plain := out.getvalue()) and plain != data:
+        plain = out.getvalue()
+        if plain.startswith(_ZIP if newer else _OLE) and plain != data:
             return plain
     return None

@@ -14,11 +14,13 @@ from typing import Any
 from bench import (
     borders,
     citations,
+    documents,
     edits,
     ingest,
     latency,
     memory,
     moves,
+    places,
     quantization,
     restart,
     retrieval,
@@ -44,6 +46,8 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=50_000, help="new files of the storm")
     parser.add_argument("--chunks", type=int, default=200_000, help="chunks in the index whose worker's memory is read")
     parser.add_argument("--large", type=Path, help="a folder of very many files, for the restart")
+    parser.add_argument("--folder", type=Path, help="the folder of documents of all kinds, for 'documents'")
+    parser.add_argument("--hits", type=int, default=200, help="hits whose places are looked up")
     parser.add_argument("--questions", type=int, default=1000, help="questions whose citations are looked up")
     parser.add_argument("--work", type=Path, help="where the indexes of 'retrieval' stay for the next time")
     given = parser.parse_args()
@@ -76,6 +80,8 @@ _ROWS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "retrieval": lambda work, given: retrieval.run(work, given.work),
     "quantization": lambda work, given: quantization.run(work, given.work),
     "citations": lambda work, given: citations.run(work, given.questions),
+    "documents": lambda work, given: documents.run(work, given.folder),
+    "places": lambda work, given: places.run(work, given.folder, given.hits),
 }
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """Bytes of a text file to characters, without guessing more than the bytes support.
 
-Order of trust: byte order mark, UTF-32/16 without a mark, ISO-2022 escapes, strict UTF-8, the charset that
-the file declares, UTF-8 with a few broken bytes, detection. A wrong guess fills the index with words nobody
+Order of trust: byte order mark, UTF-32/16 without a mark, ISO-2022 and HZ escapes, strict UTF-8, the charset
+that the file declares, UTF-8 with a few broken bytes, detection. A wrong guess fills the index with words nobody
 types, so an implausible result is refused rather than kept.
 """
-
-# ruff: noqa: RUF001 - letters that look like others are what this module is about
 
 from __future__ import annotations
 
@@ -16,12 +14,19 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from headwater import ideographs, letters
+
 __all__ = ["Decoded", "Undecodable", "decode"]
 
 #: Bytes looked at for a declared charset; the HTML standard looks at 1,024, real pages need a little more.
 DECLARATION_BYTES = 4096
 #: Bytes of non-ASCII lines handed to the detector. More does not change its answer, only its run time.
-SAMPLE_BYTES = 64 * 1024
+SAMPLE_BYTES = 16 * 1024
+#: A text reads well enough when the logarithm of its chance is so much per character beyond ASCII (of one byte, of
+#: several), and better than any other when it leads by so much in all.
+MIN_FIT, MIN_WIDE_FIT, MIN_LEAD = -5.5, -8.0, 1.0
+#: A declaration is not believed when, over so many characters, another encoding reads better by so much for each.
+MIN_CONTRADICTION, CONTRADICTION = 20, 1.5
 #: One suspicious character in so many is the most that real text shows.
 MIN_TEXT_PER_SUSPECT = 200
 
@@ -58,52 +63,27 @@ _DECLARATIONS = (
     re.compile(rb"coding[:=][ \t]*([\w.-]{1,40})"),
 )
 
-#: Encodings the detector may answer. Each one left out (EBCDIC, DOS Baltic, Celtic ...) is a source of wrong
-#: answers on short texts and hardly ever of right ones.
-_CANDIDATES = [
-    "big5", "cp949", "cp932", "euc_jp", "gb2312", "gb18030", "johab",
-    "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257",
-    "iso8859_2", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_8",
-    "koi8_r", "koi8_u", "cp866", "cp855", "mac_cyrillic", "mac_greek", "cp874",
-]  # fmt: skip
-
-#: Encodings of Latin scripts, likeliest first: the order breaks ties.
-_LATIN = (
-    "cp1252", "cp1250", "iso8859_2", "cp1254", "iso8859_15", "cp1257", "iso8859_16", "mac_roman", "cp850",
-)  # fmt: skip
-#: The non-ASCII letters of one language each. A whole text fits one of them only in its right encoding.
-_ALPHABETS = tuple(
-    frozenset(letters)
-    for letters in (
-        "àâæçéèêëîïôœùûüÿ",  # French
-        "äöüß",  # German
-        "áéíñóúüçàèòïªº",  # Spanish, Catalan
-        "áàâãçéêíóôõúüªº",  # Portuguese
-        "àèéìíîòóùú",  # Italian
-        "åäöæøéüô",  # Swedish, Danish, Norwegian, Finnish
-        "áðéíóúýþæö",  # Icelandic
-        "áäčďéěíĺľňóôŕřšťúůýž",  # Czech, Slovak
-        "ąćęłńóśźż",  # Polish
-        "áéíóöőúüű",  # Hungarian
-        "ăâîşţșț",  # Romanian
-        "čćđšž",  # Croatian, Slovene
-        "çğıöşüâîûi",  # Turkish (its dotted capital I lowers to a plain i)
-        "ąčęėįšųūž",  # Lithuanian
-        "āčēģīķļņšūž",  # Latvian
-        "äõöüšž",  # Estonian
-    )
-)
-_LATIN_PUNCTUATION = frozenset("\xa0«»‹›“”„‘’‚–—…•·°§©®™€£¿¡¨´²³½¼×±µ")
+#: Encodings of several bytes.
+_WIDE_CODECS = {"gb18030": -1.0, "big5": -1.0, "cp949": -1.0, "euc_jp": -1.0, "cp932": -1.0, "johab": -4.0}
+#: Encodings of one byte, and what the rarer ones have to make up for: logarithms of how much rarer they are.
+_NARROW_CODECS = {
+    "cp1252": 0, "cp1250": -1.5, "cp1251": -1, "cp1253": -1, "cp1254": -1.5, "cp1255": -1, "cp1256": -1, "cp1257": -1.5,
+    "cp874": -1, "iso8859_2": -2, "iso8859_5": -2.5, "iso8859_6": -2, "iso8859_7": -2, "iso8859_8": -3,
+    "iso8859_15": -2, "iso8859_16": -4, "koi8_r": -1.5, "koi8_u": -2, "cp866": -2.5, "cp855": -4, "kz1048": -4,
+    "mac_cyrillic": -4, "mac_greek": -7, "mac_roman": -2.5, "mac_latin2": -5, "mac_iceland": -5,
+    "cp437": -3.5, "cp850": -3, "cp852": -4, "cp857": -4, "cp775": -5, "cp860": -5, "cp861": -5, "cp862": -4,
+    "cp865": -4.5, "iso8859_3": -5, "iso8859_4": -4, "cp737": -4, "cp869": -6,
+}  # fmt: skip
 
 #: C0 and C1 controls without those that text files use, private use, non-characters and U+FFFD.
 _SUSPECT = re.compile("[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff\ufdd0-\ufdef\ufffd-\uffff]")
 _ISO_2022 = re.compile(rb"\x1b(?:\$[@AB]|\$\([CDO-Q]|\$\)[CAG]|\([BIJ])")
 #: what GNU Info puts around pictures and indexes, and nobody sees
 _INFO_MARKS = re.compile(rb"\x00\x08(?=[\[\]])")
-_KANA = re.compile("[\u3041-\u30ff]")
+#: Chinese in seven bits, RFC 1843.
+_HZ = re.compile(rb"~\{(?:[!-w][!-~]){2,}~\}")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _HIGH = re.compile(rb"[\x80-\xff]+")
-_LATIN_WORD = re.compile(rb"(?<=[a-z])[\x80-\xff]{1,2}(?=[A-Za-z])|[\x80-\xff]{1,2}(?=[a-z]{2})", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +163,12 @@ def _escaped(data: bytes) -> Decoded | None:
             found = _strict(data, encoding)
             if found is not None and "\x1b" not in found.text and not found.text.isascii():
                 return found
+    if data.isascii() and _HZ.search(data[: 1 << 20]):
+        found = _strict(data, "hz")
+        if found is not None and ideographs.fit(found.text, "gb18030") >= MIN_WIDE_FIT * len(
+            _NON_ASCII.findall(found.text)
+        ):
+            return found
     return None
 
 
@@ -196,9 +182,21 @@ def _declared(data: bytes) -> Decoded | None:
         match = pattern.search(head)
         encoding = _codec(match[1].decode("ascii")) if match else None
         found = _strict(data, encoding) if encoding else None
-        if found is not None:
+        if found is not None and encoding and not _contradicted(data, encoding):
             return found
     return None
+
+
+def _contradicted(data: bytes, encoding: str) -> bool:
+    """Whether the declared encoding, in which any bytes are text, reads far worse than another."""
+    encoding = encoding.replace("-", "_")
+    if encoding not in _NARROW_CODECS:
+        return False
+    sample = _sample(data)
+    text = sample.decode(encoding, "replace")
+    high = len(_NON_ASCII.findall(text))
+    best = max((score for score, _, _ in _readings(sample)), default=float("-inf"))
+    return high >= MIN_CONTRADICTION and best - letters.fit(text) > high * CONTRADICTION
 
 
 def _codec(label: str) -> str | None:
@@ -233,16 +231,39 @@ def _damaged_unicode(data: bytes, encoding: str) -> Decoded:
 
 
 def _detected(data: bytes) -> Decoded | None:
-    sample = _sample(data)
-    guess = _guess(sample)
-    latin = not guess or guess in _LATIN or _latin_words(sample)
-    order = [*(_latin_ranking(sample) if latin else []), *_japanese(sample), guess]
-    for encoding in filter(None, order):
+    for encoding in _likeliest(_sample(data)):
         for name in dict.fromkeys((_SUPERSETS.get(encoding, encoding), encoding)):
             found = _strict(data, name)
             if found is not None:
                 return found
     return None
+
+
+def _likeliest(sample: bytes) -> list[str]:
+    """Encodings that give the text that reads best, likeliest first; none where others read nearly as well."""
+    ranked = sorted(_readings(sample), key=lambda reading: -reading[0])
+    if not ranked:
+        return []
+    score, encoding, best = ranked[0]
+    high = sum(char > "\x7f" for char in best)
+    rival = next((other for other, _, text in ranked if text != best), float("-inf"))
+    if score < (MIN_FIT if encoding in _NARROW_CODECS else MIN_WIDE_FIT) * high or score - rival < MIN_LEAD:
+        return []
+    return [encoding for _, encoding, text in ranked if text == best]
+
+
+def _readings(sample: bytes) -> Iterable[tuple[float, str, str]]:
+    """(how well it reads, encoding, text) for each encoding that the sample can be in."""
+    for encoding, prior in _WIDE_CODECS.items():
+        text = sample.decode(encoding, "replace")
+        if text.count("\ufffd") * 50 <= len(text):
+            yield ideographs.fit(text, encoding) + prior, encoding, text
+    for encoding, prior in _NARROW_CODECS.items():
+        try:
+            text = sample.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        yield letters.fit(text) + prior, encoding, text
 
 
 def _sample(data: bytes) -> bytes:
@@ -267,66 +288,6 @@ def _whole_characters(line: bytes) -> bytes:
         return line
     piece = line[:SAMPLE_BYTES]
     return piece[: max(piece.rfind(mark) for mark in (b" ", b",", b'"', b"<", b".")) + 1] or piece
-
-
-def _japanese(sample: bytes) -> list[str]:
-    """The Japanese encoding in which many characters are kana: the detector takes short ones for Korean."""
-    for encoding in ("euc_jp", "cp932"):
-        text = sample.decode(encoding, "replace")
-        kana, wide = len(_KANA.findall(text)), len(_NON_ASCII.findall(text))
-        if kana * 5 >= wide and text.count("\ufffd") * 50 <= wide:
-            return [encoding]
-    return []
-
-
-def _guess(sample: bytes) -> str:
-    """charset-normalizer's best answer among the plausible ones, "" when it has none."""
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(sample, cp_isolation=_CANDIDATES, preemptive_behaviour=False).best()
-    return best.encoding if best else ""
-
-
-def _latin_words(sample: bytes) -> bool:
-    """Whether high bytes sit singly among ASCII letters, as accents do; Cyrillic words are runs of them."""
-    high = sum(len(run) for run in _HIGH.findall(sample))
-    return 2 * sum(len(run) for run in _LATIN_WORD.findall(sample)) >= high
-
-
-def _latin_ranking(sample: bytes) -> list[str]:
-    """Latin encodings that make the sample read like one language, best first."""
-    scored = [(_latin_fit(sample, encoding), encoding) for encoding in _LATIN]
-    ranked = sorted((s for s in scored if s[0] >= 0.8), key=lambda s: -s[0])  # stable: ties keep their order
-    return [encoding for _, encoding in ranked]
-
-
-def _latin_fit(sample: bytes, encoding: str) -> float:
-    """Share (0 to 1) of the non-ASCII characters that one language and its punctuation explain at best."""
-    try:
-        text = sample.decode(encoding)
-    except UnicodeDecodeError:
-        return 0.0
-    letters, marks, total = _non_ascii(text)
-    if not total:
-        return 0.0
-    best = max(sum(n for c, n in letters.items() if c in alphabet) for alphabet in _ALPHABETS)
-    return (best + marks) / total
-
-
-def _non_ascii(text: str) -> tuple[dict[str, int], int, int]:
-    """Counts of the non-ASCII letters, how many fitting punctuation marks, and how many characters in all."""
-    letters: dict[str, int] = {}
-    marks = total = 0
-    for match in _NON_ASCII.finditer(text):
-        total += 1
-        char, at = match[0], match.start()
-        if char.isalpha():
-            low = char.lower()[0]
-            letters[low] = letters.get(low, 0) + 1
-        elif char in _LATIN_PUNCTUATION:
-            inside = text[max(at - 1, 0) : at].isalpha() and text[at + 1 : at + 2].isalpha()
-            marks += char == "’" or not inside  # a quote or dash inside a word is a letter decoded wrongly
-    return letters, marks, total
 
 
 def _strict(data: bytes, encoding: str, *, refuse: bool = False) -> Decoded | None:

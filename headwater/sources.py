@@ -38,8 +38,6 @@ class Sources:
                 return decode(file.read()).text
         except (FileNotFoundError, Undecodable):
             return None
-        except ImportError as error:  # the detector of legacy encodings comes with the worker
-            raise OSError("the encoding cannot be told here") from error
 
     def is_gone(self, path: str) -> bool:
         """Whether the folder is there and the file is not."""

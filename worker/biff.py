@@ -4,6 +4,7 @@ The library takes the numbers that a chart remembers for cells of its sheet, and
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 from collections.abc import Iterator
@@ -77,8 +78,7 @@ class Letters:
         page = int.from_bytes(body[:2], "little")
         name = {0x8000: "mac_roman", 0x8001: "cp1252", 1200: "cp1252"}.get(page, f"cp{page}")
         try:
-            b"".decode(name)
-            self.encoding = name
+            self.encoding = codecs.lookup(name).name
         except LookupError:
             self.encoding = "cp1252"
 

@@ -18,6 +18,7 @@ from typing import Any
 from headwater.decode import Undecodable, decode
 from worker.extracted import Extracted, Input, Reader, Refused, flat, markdown_title, nothing, one_line
 from worker.filetype import ARCHIVES, Format, of_text, sniff
+from worker.headings import LINE_HEADINGS, line_title
 from worker.libraries import library_of
 from worker.outline import plain_title
 from worker.plugins import for_media_type, for_name
@@ -137,6 +138,8 @@ def _from_text(text: str, found: Format, means: Input) -> Extracted:
         return _markdown(text)
     if found.kind == "text":
         return Extracted("text", text, title=one_line(plain_title(text)))
+    if found.kind in LINE_HEADINGS:
+        return Extracted(found.kind, text, title=one_line(line_title(text, found.kind)))
     return Extracted(found.kind, text, title=_rst_title(text) if found.kind == "rst" else None)
 
 

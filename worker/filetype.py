@@ -45,8 +45,14 @@ _PDF = Format("pdf", "application/pdf", "worker.pdf:read_pdf")
 _ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
 _RTF = Format("rtf", "application/rtf", "worker.rtf:read_rtf")
 _EML = Format("eml", "message/rfc822", "worker.mail:read_mail")
+_EMLX = Format("eml", "message/rfc822", "worker.mail:read_emlx")
+_MHTML = Format("mhtml", "multipart/related", "worker.mail:read_saved_page")
 _MBOX = Format("mbox", "application/mbox", "worker.mail:read_mbox")
 _XML = Format("xml", "application/xml", "worker.xmltext:read_xml")
+_WARC = Format("warc", "application/warc", "worker.webarchive:read_warc")
+_ARC = Format("warc", "application/x-arc", "worker.webarchive:read_arc")
+_SAFARI = Format("webarchive", "application/x-webarchive", "worker.webarchive:read_safari")
+_TNEF = Format("tnef", "application/ms-tnef", "worker.tnef:read_tnef")
 _SIGNED = Format("p7m", "application/pkcs7-mime", "worker.smime:read_signed")
 _IPYNB = Format("ipynb", "application/x-ipynb+json", _LIBRARY)
 
@@ -76,7 +82,7 @@ _ODF_KINDS = {
 }  # fmt: skip
 #: A stream name (UTF-16) that only this format has in its OLE2 container; what embeds others comes first.
 _OLE_STREAMS = (
-    ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", _LIBRARY)),
+    ("__properties_version1.0", Format("msg", "application/vnd.ms-outlook", "worker.outlook:read_item")),
     ("WordDocument", Format("doc", "application/msword", "worker.legacy:read_legacy")),
     ("PowerPoint Document", Format("ppt", "application/vnd.ms-powerpoint", "worker.legacy:read_legacy")),
     ("WORKBOOK", Format("xls", "application/vnd.ms-excel", "worker.legacy:read_legacy")),
@@ -149,6 +155,12 @@ _EXTENSIONS = {
         "xml xsd xsl xslt rss atom rdf kml gpx plist wsdl nxml fb2 opml resx xlf xliff dita ditamap dtd fodt "
         "tei dbk docbook tmx xbrl"
     ),
+    "org": "org",
+    "asciidoc": "adoc asciidoc",
+    "mediawiki": "mediawiki wiki",
+    "latex": "tex ltx latex",
+    "texinfo": "texi texinfo txi",
+    "subtitles": "srt vtt sbv ass ssa lrc",
     "eml": "eml emlx mht mhtml",
     "mbox": "mbox mbx",
     "p7m": "p7m p7s p7b p7c tsd",
@@ -160,7 +172,7 @@ _EXTENSIONS = {
         "f90 f95 for ada adb ads asm s cob lisp lsp cl el scm rkt sh bash zsh fish ksh ps1 psm1 bat cmd "
         "awk sed sql graphql gql proto thrift cmake mk mak ninja bzl bazel nix tf tfvars hcl dockerfile "
         "yaml yml toml ini cfg conf properties env editorconfig css scss sass less styl vhd vhdl sv svh "
-        "tex sty cls bib jinja j2 tmpl mustache hbs ejs pug sol cu cuh glsl hlsl wgsl vert frag metal "
+        "sty cls bib jinja j2 tmpl mustache hbs ejs pug sol cu cuh glsl hlsl wgsl vert frag metal "
         "patch diff gitignore dockerignore gitattributes po pot"
     ),
 }
@@ -180,11 +192,21 @@ _ODF_START = re.compile(_PROLOGUE + r"(?:<!doctype[^>]*+>\s*+)?<office:document(
 _XML_START = re.compile(
     r"\s*+<(?:\?xml\s|(?:rss|feed|rdf:RDF|opml|kml|FictionBook|TEI|tmx|xliff)[\s>]|[a-zA-Z][\w:.-]*+\s[^<>]{0,2000}?\bxmlns)"
 )
+#: Kinds whose headings stand in lines of their own, and how some of them must begin.
+_LINE_KINDS = frozenset(("org", "asciidoc", "mediawiki", "latex", "texinfo", "man"))
+_STARTS = (
+    ("man", re.compile(r"(?:[.'][ \t]*\\\"[^\n]*+\n|\s*+\n)*+\.(?:TH|Dd)[ \t]")),
+    ("latex", re.compile(r"(?:\s*+%[^\n]*+\n|\s*+\n)*+\s*+\\documentclass\b")),
+    ("texinfo", re.compile(r"\\input texinfo\b")),
+)
 _HEADER = re.compile(rb"(?:[!-9;-~]{1,76}:[^\r\n]*(?:\r?\n[ \t][^\r\n]*)*\r?\n){2,}")
 _MAIL_HEADER = re.compile(
     rb"^(?:from|to|cc|subject|date|message-id|received|mime-version|return-path|delivered-to|reply-to|content-type):",
     re.I | re.M,
 )
+#: Records of a crawl, with the first line of the version that they are of.
+_WARC_START = re.compile(rb"WARC/\d\.\d{1,2}\r?\n[A-Za-z-]{1,40}:")
+_ARC_START = re.compile(rb"filedesc:[^\r\n ]{1,1000} [^\r\n]{1,300} \d{1,10}\r?\n")
 #: A saved web page is a mail whose head says so.
 _PAGE_HEADER = re.compile(rb"^(?:snapshot-content-location:|from: *\"?<?saved by )", re.I | re.M)
 #: What may stand before the head: a mailbox line (1) or the count of Apple Mail (2).
@@ -216,6 +238,10 @@ def sniff(data: bytes, name: str) -> Format | None:
         return _PDF
     if is_bare(data):
         return _BARE_WORKBOOK
+    if data.startswith(b"\x78\x9f\x3e\x22"):
+        return _TNEF
+    if site := _site(data):
+        return site
     if data.startswith(_ONENOTE):
         return _ONE
     if picture := _picture(data):
@@ -225,7 +251,7 @@ def sniff(data: bytes, name: str) -> Format | None:
             raise Refused(code, reason)
     if _SIGNED_START.match(data) or (_kind_of_name(name) == "p7m" and _SIGNED_TEXT.match(data)):
         return _SIGNED
-    return _mail(data, _kind_of_name(name))
+    return _mail(data, name)
 
 
 def of_text(text: str, name: str) -> Format:
@@ -244,12 +270,17 @@ def of_text(text: str, name: str) -> Format:
         return _IPYNB if '"cells"' in text else Format("json")
     if by_name == "xml" or (not by_name and _XML_START.match(head)):
         return _XML
-    if by_name in ("markdown", "rst"):
+    if by_name in ("markdown", "rst", "subtitles"):
         return Format(by_name)
+    lines = by_name or next((kind for kind, start in _STARTS if start.match(head)), "")
+    if lines in _LINE_KINDS:
+        return Format(lines)
     return Format(_kind_of_characters(head))
 
 
 def _kind_of_characters(head: str) -> str:
+    if head.startswith("WEBVTT"):
+        return "subtitles"
     return "code" if head.startswith("#!/") else "text"
 
 
@@ -269,6 +300,17 @@ def _is_pdf(data: bytes, name: str) -> bool:
     return at >= 0 and (not head[:at].strip() or b"\0" in head[:at] or name.lower().endswith(".pdf"))
 
 
+def _site(data: bytes) -> Format | None:
+    """A saved web site."""
+    if data.startswith(b"bplist00"):
+        return _SAFARI if b"WebMainResource" in data else None
+    if _WARC_START.match(data):
+        return _WARC
+    if _ARC_START.match(data):
+        return _ARC
+    return _SAFARI if data.startswith(b"<?xml") and b"<key>WebMainResource</key>" in data[:4096] else None
+
+
 def _picture(data: bytes) -> str:
     """The media type of a picture, "" of anything else."""
     for signature, at, mime in _PICTURES:
@@ -278,20 +320,25 @@ def _picture(data: bytes) -> str:
     return ""
 
 
-def _mail(data: bytes, by_name: str) -> Format | None:
-    """A mail or a mailbox: by its name, or by header lines at the very start, three of them such as only mail has."""
+def _mail(data: bytes, name: str) -> Format | None:
+    """A mail or mailbox: by its name, or by header lines at the very start, three of them such as only mail has."""
+    by_name = _kind_of_name(name)
     if by_name not in ("", "eml", "mbox"):
         return None
-    start = data[: 1 << 16].removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
-    if start.startswith(b"From ") and _is_head(start.partition(b"\n")[2]):
+    start = data[: 1 << 16] if b"\n" in data[:4096] else data[: 1 << 16].replace(b"\r", b"\n")
+    before = _MAIL_START.match(start)
+    block = _HEADER.match(start, before.end() if before else 0)
+    if not (by_name == "eml" and b"\x00" not in data[:4096]) and not _is_head(block):
+        return None
+    if before and before[1]:
         return _MBOX
-    if by_name == "eml" and b"\x00" not in data[:4096]:
-        return _EML
-    return _EML if _is_head(start) else None
+    if before and before[2]:
+        return _EMLX
+    is_page = block is not None and _PAGE_HEADER.search(block[0])
+    return _MHTML if is_page or name.lower().endswith((".mht", ".mhtml")) else _EML
 
 
-def _is_head(start: bytes) -> bool:
-    block = _HEADER.match(start)
+def _is_head(block: re.Match[bytes] | None) -> bool:
     return block is not None and len(set(_MAIL_HEADER.findall(block[0].lower()))) >= 3
 
 

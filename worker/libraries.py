@@ -1,4 +1,4 @@
-"""Which libraries read which kinds of documents; all other kinds are read by Headwater itself."""
+"""Which libraries read which kinds of documents; all other kinds are read by Headwater itself (docs/formats.md)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["LIBRARIES", "library_of"]
 
-#: kind -> names of distributions
+#: kind -> names of distributions, the one that reads the text first
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("pdf", "rtf", "docx", "pptx", "xlsx", "epub", "ipynb"), ("kreuzberg",)),
-    **dict.fromkeys(("doc", "ppt", "xls"), ("olefile", "kreuzberg")),  # the second for what the first cannot read
-    "ole": ("olefile",),
+    "pdf": ("kreuzberg", "pypdf"),
+    **dict.fromkeys(("docx", "pptx", "xlsx", "ipynb", "image"), ("kreuzberg",)),
+    **dict.fromkeys(("doc", "hwp", "msg", "ole", "ppt", "xls"), ("olefile",)),
     "7z": ("py7zr",),
 }
 

@@ -1,252 +1,315 @@
-"""Mail by RFC 5322 and MIME (RFC 2045 to 2049), read by the standard library's parser: heads, the text that a reader
-would be shown, and what is attached."""
+"""Mails, saved web pages in MIME and mailboxes: head, body and attachments.
+
+Own reader, since kreuzberg 4.10 loses the text of all parts but the first, mails within mails and decoded names.
+"""
 
 from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Iterator, Sequence
-from email import message_from_bytes, policy
-from email.errors import HeaderParseError
-from email.header import decode_header
-from email.message import Message
-from email.utils import getaddresses, parsedate_to_datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from itertools import islice, pairwise
 
-from headwater.decode import Undecodable, decode
+from headwater.decode import Undecodable
+from worker.alternatives import merged
 from worker.extracted import Extracted, Input, Member, Refused, flat, one_line
+from worker.mime import Part, header_text, mail_of, part_of, uuencoded
+from worker.smime import signed_content
 from worker.webpage import read_page
 
-__all__ = ["read_mail", "read_mbox"]
+__all__ = ["read_emlx", "read_mail", "read_mbox", "read_saved_page"]
 
-#: heads that are shown above the text, in this order
-_SHOWN = ("Subject", "From", "To", "Cc", "Date")
-#: parts that are signatures and the like: nothing to read for people
-_UNREAD = frozenset(
-    (
-        "application/pgp-signature",
-        "application/pkcs7-signature",
-        "application/x-pkcs7-signature",
-        "message/delivery-status",
-    )
-)
-#: parts of a mail that are looked at, however deep they nest
-_MOST_PARTS = 2000
-#: characters of one head
-_MOST_HEAD = 10_000
-#: what the plain and the rich form of a text may differ in
-_NO_WORDS = re.compile(r"[\W_]+")
-_FROM_LINE = re.compile(rb"^From [^\r\n]*\d{2}:\d{2}[^\r\n]*\r?\n", re.M)
-_EMLX_LENGTH = re.compile(rb"\s{0,8}(\d{1,10})\s*\r?\n")
+#: Multiparts and signatures within each other; what is deeper counts as unreadable.
+MAX_DEPTH = 30
+#: Addresses of one field that become metadata.
+MAX_ADDRESSES = 200
+
+#: Header fields that a reader sees above the body.
+_SHOWN = ("Subject", "From", "To", "Cc", "Bcc", "Newsgroups", "Keywords", "Date")
+_SIGNED_TYPES = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+_MESSAGES = ("message/rfc822", "message/global", "message/news")
+_BODY_TYPES = ("text/plain", "text/html", "text/enriched", "text/richtext")
+#: Parts that are for machines.
+_UNSHOWN = (
+    "application/pkcs7-signature", "application/x-pkcs7-signature", "application/pgp-signature",
+    "application/pgp-encrypted", "application/applefile",
+)  # fmt: skip
+#: What belongs to the looks of a saved page.
+_LOOKS = re.compile(r"image/|font/|text/css|application/(?:x-)?(?:javascript|font)|text/javascript")
+_EXTENSIONS = {"message/rfc822": ".eml", "text/calendar": ".ics", "text/vcard": ".vcf", "application/ms-tnef": ".dat"}
+_EMLX_COUNT = re.compile(rb"[ \t]*(\d{1,10})[ \t]*\r?\n")
 
 
 def read_mail(found: Input) -> Extracted:
-    """The heads, then all parts of text in order; of alternatives the first, and what only others say."""
-    mail = message_from_bytes(_bare(found.data), policy=policy.compat32)
-    parts = _Parts(mail)
-    heads = {name: value for name in _SHOWN if (value := _head(mail, name))}
-    above = "\n".join(f"{name}: {value}" for name, value in heads.items())
-    text = "\n\n".join(filter(None, (above, *parts.texts))) + "\n"
-    if not heads and not parts.texts and not parts.members:
-        raise Refused("empty", "no text in the document")
-    partial = f"only the first {_MOST_PARTS} parts are read" if parts.cut else None
-    if parts.is_encrypted:
-        partial = "only its heads, for its content is encrypted"
-    metadata = {**_metadata(mail), "attachments": parts.names}
+    mail = mail_of(found.data)
+    reading = _Reading()
+    reading.read(mail)
+    head = _head(mail, reading.names)
+    whole = "\n\n".join(part for part in (head, reading.body()) if part)
     return Extracted(
-        found.kind, text, 0, one_line(heads.get("Subject")), flat(metadata), (), False, partial, tuple(parts.members)
+        found.kind,
+        whole + "\n" if whole else "",
+        title=one_line(mail.text_of("subject")),
+        metadata=_metadata(mail, reading.names),
+        own_lines=False,
+        partial=reading.partial(),
+        members=tuple(reading.members),
     )
 
 
-def _bare(data: bytes) -> bytes:
-    """The mail without what programs put before it: blank lines, the line of a mailbox, Apple Mail's length."""
-    data = data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n\t ")
-    if length := _EMLX_LENGTH.match(data):
-        return data[length.end() : length.end() + int(length[1])]
-    return data.partition(b"\n")[2] if data.startswith((b"From ", b">From ")) else data
+def read_saved_page(found: Input) -> Extracted:
+    """A web page saved as MIME: its words without a head of a mail, and what is neither looks nor script."""
+    page = mail_of(found.data)
+    reading = _Reading()
+    reading.read(page)
+    members = [member for member, mime in zip(reading.members, reading.types, strict=True) if not _LOOKS.match(mime)]
+    metadata = flat({"url": page.text_of("snapshot-content-location"), "created": _iso_date(page)})
+    title = reading.page_title or one_line(page.text_of("subject"))
+    return Extracted(
+        found.kind,
+        reading.body(),
+        title=title,
+        metadata=metadata,
+        own_lines=False,
+        partial=reading.partial(),
+        members=tuple(members),
+        markdown=True,
+    )
+
+
+def read_emlx(found: Input) -> Extracted:
+    """Apple Mail: the number of bytes, the mail, a property list."""
+    count = _EMLX_COUNT.match(found.data)
+    if count is None:
+        return read_mail(found)
+    return read_mail(replace(found, data=found.data[count.end() : count.end() + int(count[1])]))
+
+
+#: A line that begins a mail in a mailbox: an address, a date, and a header field below.
+_MAILBOX_FROM = re.compile(rb"(?:\A|(?<=\n))From [^\r\n]{0,300}?\d\d:\d\d[^\r\n]{0,100}\r?\n(?=>?[!-9;-~]{1,76}:)")
 
 
 def read_mbox(found: Input) -> Extracted:
     """A mailbox (RFC 4155): each mail in it is a member."""
-    return Extracted(found.kind, "", own_lines=False, members=_mails(found.data))
+    starts = [mark.start() for mark in _MAILBOX_FROM.finditer(found.data)]
+    if len(starts) < 2:
+        return read_mail(replace(found, kind="eml"))
+    return Extracted(found.kind, "", own_lines=False, members=_mails(found.data, [*starts, len(found.data)]))
 
 
-def _mails(data: bytes) -> Iterator[Member]:
-    starts = [match.start() for match in _FROM_LINE.finditer(data) if _after_blank(data, match.start())]
-    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(data)], strict=True), 1):
-        mail = re.sub(rb"^>(>*From )", rb"\1", data[start:end].partition(b"\n")[2], flags=re.M)
-        yield Member(f"{number}.eml", lambda most, mail=mail: mail[:most])  # type: ignore[misc]  # bound at once
+def _mails(data: bytes, borders: list[int]) -> Iterator[Member]:
+    for number, (start, end) in enumerate(pairwise(borders), 1):
+        yield _member(f"{number}.eml", _unquoted(data, start, end))
 
 
-def _after_blank(data: bytes, at: int) -> bool:
-    return at == 0 or data[max(0, at - 2) : at] == b"\n\n" or data[max(0, at - 4) : at] == b"\r\n\r\n"
+def _unquoted(data: bytes, start: int, end: int) -> bytes:
+    """One mail without its mailbox line and the marks of lines that begin like one."""
+    mail = data[data.index(b"\n", start) + 1 : end]
+    return re.sub(rb"^>(>*From )", rb"\1", mail, flags=re.M)
 
 
-# -- heads ------------------------------------------------------------------------------------------------------
+# Parts ----------------------------------------------------------------------------------------------------
 
 
-def _head(mail: Message, name: str) -> str:
-    """A head in characters and on one line; several of a name one after the other."""
-    return ", ".join(filter(None, (_decoded(value[:_MOST_HEAD]) for value in _raw(mail, name))))
+@dataclass
+class _Reading:
+    """What has been found in a mail so far, part by part in order."""
 
+    texts: list[str] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    #: File names that the mail itself gives.
+    names: list[str] = field(default_factory=list)
+    page_title: str | None = None
+    is_locked: bool = False
+    failed: int = 0
 
-def _raw(mail: Message, name: str) -> list[str]:
-    """The heads of this name as they came, bytes that are not ASCII as surrogates."""
-    return [str(value) for key, value in mail.raw_items() if key.lower() == name.lower()]
+    def body(self) -> str:
+        return "\n\n".join(text for text in (text.strip("\n") for text in self.texts) if text.strip())
 
+    def partial(self) -> str | None:
+        if self.is_locked:
+            return (
+                "an encrypted part is not read"
+                if self.body().strip()
+                else "only its heads, for its content is encrypted"
+            )
+        return f"{self.failed} part{'s'[: self.failed > 1]} could not be read" if self.failed else None
 
-def _decoded(value: str) -> str:
-    """Encoded words (RFC 2047) decoded; bytes that were there as they are, in whatever encoding, too."""
-    raw = value.encode("utf-8", "surrogateescape")
-    if b"=?" not in raw:
-        return _one_line(_characters(raw))
-    try:
-        pieces = decode_header(_characters(raw))
-    except (HeaderParseError, ValueError):  # a broken base64, say
-        return _one_line(_characters(raw))
-    return _one_line("".join(_characters(*piece) if isinstance(piece[0], bytes) else piece[0] for piece in pieces))
+    def read(self, part: Part, depth: int = 0) -> None:
+        if depth > MAX_DEPTH:
+            self.failed += 1
+        elif part.type.startswith("multipart/"):
+            self._read_multipart(part, depth)
+        elif part.type in _SIGNED_TYPES or part.type == "application/x-pkcs7":
+            self._read_signed(part, depth)
+        elif part.type in _MESSAGES and depth == 0:  # an envelope around one mail
+            inner = mail_of(part.content())
+            self.texts.append(_head(inner, []))
+            self.read(inner, 1)
+        elif self._is_body(part):
+            self._read_text(part)
+        elif part.type not in _UNSHOWN:
+            self._attach(part)
 
+    def _read_multipart(self, part: Part, depth: int) -> None:
+        parts = part.parts()
+        if part.type == "multipart/encrypted":
+            self.is_locked = True
+        elif not parts:
+            self._read_text(replace(part, fields={}))
+        elif part.type == "multipart/alternative":
+            self._read_alternatives(parts, depth)
+        else:
+            for child in parts:
+                self.read(child, depth + 1)
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    def _read_alternatives(self, parts: list[Part], depth: int) -> None:
+        plain, rich = _Reading(), _Reading()
+        for part in parts:
+            side = plain if part.type in ("text/plain", "text/enriched", "text/richtext") else rich
+            side.read(part, depth + 1)
+        self.texts.append(merged(plain.body(), rich.body()))
+        for side in (plain, rich):
+            self._take(side)
 
+    def _take(self, other: _Reading) -> None:
+        self.members += other.members
+        self.types += other.types
+        self.names += other.names
+        self.failed += other.failed
+        self.is_locked |= other.is_locked
+        self.page_title = self.page_title or other.page_title
 
-def _metadata(mail: Message) -> dict[str, object]:
-    fields: dict[str, object] = {"subject": _head(mail, "Subject"), "message_id": _head(mail, "Message-ID")}
-    for name in ("From", "To", "Cc"):
-        people = [_person(pair) for pair in _addresses(_raw(mail, name))]
-        fields[name.lower()] = people[0] if name == "From" and people else people
-    try:
-        fields["date"] = parsedate_to_datetime(_head(mail, "Date")).isoformat()
-    except (TypeError, ValueError, OverflowError):
-        fields["date"] = None  # none, or one that is no date
-    return fields
+    def _is_body(self, part: Part) -> bool:
+        """Whether a reader sees the part's words in the mail itself, not as a file with it."""
+        if part.is_attachment or (part.name and self.texts):
+            return False
+        if part.type.startswith("text/"):
+            return part.type in _BODY_TYPES or mimetypes.guess_extension(part.type) is None
+        return part.type.startswith("message/") and part.type not in _MESSAGES
 
-
-def _addresses(values: Sequence[str]) -> list[tuple[str, str]]:
-    return getaddresses([_decoded(value[:_MOST_HEAD]) for value in values])
-
-
-def _person(pair: tuple[str, str]) -> str:
-    name, address = pair
-    return f"{name} <{address}>" if name and address else name or address
-
-
-# -- parts ------------------------------------------------------------------------------------------------------
-
-
-class _Parts:
-    """What a mail holds: texts to show, and members."""
-
-    def __init__(self, mail: Message) -> None:
-        self.texts: list[str] = []
-        self.members: list[Member] = []
-        self.names: list[str] = []
-        self._seen = 0
-        self.cut = False
-        self.is_encrypted = False
-        self._walk(mail)
-
-    def _walk(self, top: Message) -> None:
-        """Without recursion: mails nest as deep as their writer wants."""
-        waiting = [(top, False)]
-        while waiting:
-            part, is_alternative = waiting.pop()
-            self._seen += 1
-            if self._seen > _MOST_PARTS:
-                self.cut = True
-                return
-            self.is_encrypted |= part.get_content_type() == "multipart/encrypted"
-            if part.get_content_maintype() == "multipart" and part.is_multipart():
-                is_alternative |= part.get_content_type() == "multipart/alternative"
-                waiting += [(inner, is_alternative) for inner in reversed(_inner(part))]
-            else:
-                self._leaf(part, is_alternative)
-
-    def _leaf(self, part: Message, is_alternative: bool) -> None:
-        if part.get_content_type() in _UNREAD:
+    def _read_text(self, part: Part) -> None:
+        if part.type == "text/plain" and b"\nend" in part.body:
+            body, files = uuencoded(part.body)
+            for name, data in files:
+                self._add(name.decode("utf-8", "replace"), data, "")
+            part = replace(part, body=body)
+        try:
+            text = part.text()
+        except Undecodable:
+            self._attach(part)
+            self.failed += 1
             return
-        if _is_shown(part, "text/plain") or _is_shown(part, "text/html") or _is_shown(part, "text/enriched"):
-            text = _text(part)
-            self.texts += filter(None, (self._new(text) if is_alternative else text,))
+        self.texts.append(self._plain(part, text))
+
+    def _plain(self, part: Part, text: str) -> str:
+        if part.type == "text/html":
+            page = read_page(text)
+            self.page_title = self.page_title or page.title
+            return page.text
+        if part.type in ("text/enriched", "text/richtext"):
+            return re.sub(r"<[^<>]{0,200}>", "", text)
+        if part.type == "text/plain" and part.parameter("format").lower() == "flowed":
+            return _unflowed(text, part.parameter("delsp").lower() == "yes")
+        return text
+
+    def _read_signed(self, part: Part, depth: int) -> None:
+        try:
+            content = signed_content(part.content())
+        except Refused as error:
+            self.is_locked |= error.code == "encrypted"
+            self.failed += error.code != "encrypted"
             return
-        data = _bytes(part)
-        name = _name(part, len(self.members) + 1)
-        if part.get_filename():
+        self.read(part_of(content), depth + 1)
+
+    def _attach(self, part: Part) -> None:
+        self._add(part.name, part.content(), part.type)
+
+    def _add(self, name: str, data: bytes, mime: str) -> None:
+        name = re.split(r"[/\\]", name)[-1].strip()
+        if name:
             self.names.append(name)
-        if data:
-            self.members.append(Member(name, lambda most: data[:most]))
-
-    def _new(self, text: str) -> str:
-        """The lines of an alternative that what stands there already does not say: mostly none."""
-        said = _words("\n".join(self.texts))
-        return (
-            "\n".join(line for line in text.split("\n") if (words := _words(line)) and words not in said)
-            if said
-            else text
-        )
+        self.members.append(_member(name or _name_of_type(mime, len(self.members) + 1), data))
+        self.types.append(mime)
 
 
-def _words(text: str) -> str:
-    return _NO_WORDS.sub("", text).casefold()
+def _member(name: str, data: bytes) -> Member:
+    return Member(name, lambda limit: data[:limit])
 
 
-def _inner(part: Message) -> list[Message]:
-    payload = part.get_payload()
-    return [one for one in payload if isinstance(one, Message)] if isinstance(payload, list) else []
+def _name_of_type(mime: str, number: int) -> str:
+    extension = _EXTENSIONS.get(mime) or mimetypes.guess_extension(mime) or ".bin"
+    return f"{'message' if extension == '.eml' else 'part'}-{number}{extension}"
 
 
-def _is_shown(part: Message, kind: str) -> bool:
-    """Whether a part is text of this kind that stands in the mail itself."""
-    return (
-        part.get_content_type() == kind
-        and not part.is_multipart()
-        and part.get_content_disposition() != "attachment"
-        and not part.get_filename()
+def _unflowed(text: str, delete_space: bool) -> str:
+    """Lines that end in a space go on in the next one (RFC 3676)."""
+    lines: list[str] = []
+    open_depth = -1
+    for line in text.split("\n"):
+        depth = len(line) - len(line.lstrip(">"))
+        words = line[depth:].removeprefix(" ")
+        flows = words.endswith(" ") and words != "-- "
+        words = words[:-1] if flows and delete_space else words
+        if depth == open_depth and words != "-- ":
+            lines[-1] += words
+        else:
+            lines.append(">" * depth + " " * (depth > 0) + words)
+        open_depth = depth if flows else -1
+    return "\n".join(lines)
+
+
+# Head -----------------------------------------------------------------------------------------------------
+
+
+def _head(mail: Part, names: list[str]) -> str:
+    lines = [(name, mail.text_of(name.lower())) for name in _SHOWN]
+    if not mail.fields.get("date"):
+        lines.append(("Sent", mail.text_of("sent")))
+    lines.append(("Attachments", ", ".join(names)))
+    return "\n".join(f"{name}: {' '.join(value.split())}" for name, value in lines if value.strip())
+
+
+def _metadata(mail: Part, names: list[str]) -> dict[str, object]:
+    return flat(
+        {
+            "from": ", ".join(_addresses(mail, "from")),
+            "to": _addresses(mail, "to"),
+            "cc": _addresses(mail, "cc"),
+            "date": _iso_date(mail),
+            "subject": " ".join(mail.text_of("subject").split()),
+            "message_id": mail.text_of("message-id").strip()[:1000],
+            "attachments": names,
+        }
     )
 
 
-def _text(part: Message) -> str:
-    data = _bytes(part)
-    text = _characters(data, part.get_content_charset())
-    if part.get_content_type() == "text/html":
-        return read_page(text).text.strip()
-    if str(part.get_param("format", "")).lower() == "flowed":
-        text = _joined(text, keep_space=str(part.get_param("delsp", "")).lower() != "yes")
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "").strip("\n")
+#: One address of a list: commas may stand in quotes and comments. Possessive: hostile heads cost linear time.
+_MAILBOX = re.compile(r"(?:\"(?:[^\"\\]|\\.)*+\"?|\([^()]*+\)?|[^,;\"(])++", re.S)
+_NAMED = re.compile(r"([^<]*+)<([^<>]*+)>?|(\S++)\s++\(([^()]*+)\)?\s*+", re.S)
 
 
-def _joined(text: str, *, keep_space: bool) -> str:
-    """Lines that were broken for the way joined again (RFC 3676)."""
-    end = " " if keep_space else ""
-    return re.sub(r"(?<!^--) \r?\n(?!>|--)", end, text, flags=re.M)
+def _addresses(mail: Part, name: str) -> list[str]:
+    """Each as `Name <address>`, or what stands there instead."""
+    found = (_address(match[0]) for match in islice(_MAILBOX.finditer(mail.raw_of(name)), MAX_ADDRESSES))
+    return [address for address in found if address]
 
 
-def _bytes(part: Message) -> bytes:
-    """A part's content, decoded; a mail within a mail as it stands there."""
-    if part.is_multipart():
-        return b"\n".join(one.as_bytes() for one in _inner(part))
-    payload = part.get_payload(decode=True)
-    return payload if isinstance(payload, bytes) else b""
+def _address(source: str) -> str:
+    named = _NAMED.match(source.strip())
+    if named is None:
+        return " ".join(header_text(source).split())[:1000]
+    address = (named[2] if named[2] is not None else named[3]).strip()
+    who = re.sub(r"\\(.)", r"\1", (named[1] or named[4] or "").strip().strip('"'))
+    who = " ".join(header_text(who).split())
+    return (f"{who} <{address}>" if who and address else who or address)[:1000]
 
 
-def _characters(data: bytes, charset: str | None = None) -> str:
-    """By the charset that is named, if the bytes are of it; else as a text file would be read."""
+def _iso_date(mail: Part) -> str | None:
     try:
-        if charset and not (charset == "us-ascii" and not data.isascii()) and charset != "unknown-8bit":
-            return data.decode(charset)
-    except (LookupError, UnicodeError, ValueError):
-        pass  # a label that is wrong or that nobody knows
-    try:
-        return decode(data).text if data else ""
-    except Undecodable:
-        return data.decode("utf-8", "replace")
-
-
-def _name(part: Message, number: int) -> str:
-    """What the mail calls a part, else a name by its type."""
-    given = part.get_filename()
-    if given and (name := _decoded(given)):
-        return name
-    if part.get_content_maintype() == "message":
-        return f"message-{number}.eml"
-    return f"part-{number}{mimetypes.guess_extension(part.get_content_type()) or '.bin'}"
+        return parsedate_to_datetime(mail.text_of("date")).isoformat()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

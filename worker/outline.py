@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from worker.headings import LINE_HEADINGS, MAX_HEADING_CHARS
+
 __all__ = ["Block", "blocks", "plain_title"]
 
 #: kinds whose text has Markdown structure, be it the author's or that of the extraction library
@@ -81,6 +83,8 @@ def _finder(kind: str) -> _Finder:
         return _RstHeadings()
     if kind == "text":
         return _PlainTitle()
+    if kind in LINE_HEADINGS:
+        return _LineHeadings(kind)
     return _markdown_heading if kind in _MARKDOWN_KINDS else lambda lines, at: None
 
 
@@ -106,6 +110,23 @@ class _PlainTitle:
         if not alone or len(title) > _MAX_PLAIN_TITLE or not any(letter.isalnum() for letter in title):
             return None
         return 1, title, 1
+
+
+class _LineHeadings:
+    """Headings that one line marks, outside the listings of AsciiDoc, which any line of four signs opens and closes."""
+
+    def __init__(self, kind: str) -> None:
+        self._mark = LINE_HEADINGS[kind]
+        self._listing = re.compile(r"(-{4,}|\.{4,}|\+{4,}|/{4,})[ \t]*$") if kind == "asciidoc" else None
+        self._open = ""
+
+    def __call__(self, lines: Sequence[_Line], at: int) -> _Heading | None:
+        text = lines[at].text
+        fence = self._listing.match(text) if self._listing else None
+        if fence is not None and self._open in ("", fence[1]):
+            self._open = "" if self._open else fence[1]
+        mark = None if self._open or len(text) > MAX_HEADING_CHARS else self._mark(text)
+        return None if mark is None else (*mark, 1)
 
 
 def _markdown_heading(lines: Sequence[_Line], at: int) -> _Heading | None:

@@ -29,7 +29,7 @@ _OID, _OCTETS, _OCTETS_BUILT, _SEQUENCE, _CONTEXT = 0x06, 0x04, 0x24, 0x30, 0xA0
 
 def read_signed(found: Input) -> Extracted:
     """What is signed, read as the file that it is."""
-    from worker.extract import extract  # which finds this reader
+    from worker.extract import read  # which finds this reader
 
     content = signed_content(found.data)
     if re.match(rb"(?:content-|mime-version:)", content, re.I):
@@ -37,7 +37,7 @@ def read_signed(found: Input) -> Extracted:
 
         return read_mail(replace(found, data=content, kind="eml", mime="message/rfc822"))
     name = re.sub(r"\.(?:p7m|p7s|p7b|p7c|tsd)$", "", found.name, flags=re.I)
-    return replace(extract(content, name), own_lines=False)
+    return replace(read(content, name, passwords=found.passwords), own_lines=False)
 
 
 def signed_content(data: bytes) -> bytes:
@@ -48,7 +48,7 @@ def signed_content(data: bytes) -> bytes:
             data = _opened(data)
             if not _START.match(data):
                 return data
-    except (ValueError, IndexError, zlib.error) as error:
+    except (ValueError, IndexError, StopIteration, zlib.error) as error:
         raise Refused("damaged", "a damaged signed file") from error
     raise Refused("damaged", "too many signatures around each other")
 

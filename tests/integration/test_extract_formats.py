@@ -18,6 +18,7 @@ import pytest
 
 from headwater.decode import decode
 from worker.extract import Extracted, Refused, extract
+from worker.members import Reading, read_deep
 
 _DATA = os.environ.get("HEADWATER_DATA", "")
 FORMATS = Path(_DATA) / "formats"
@@ -27,12 +28,8 @@ pytestmark = pytest.mark.skipif(
     reason="HEADWATER_DATA names no folder with formats/",
 )
 
-#: Share of the expected strings found, measured on the whole set, minus a little. What is missing sits in
-#: headers, charts, macros and attachments; XML keeps its tags, which then stand between the words.
-FLOORS = {
-    "text": 1.0, "markdown": 1.0, "json": 1.0, "html": 0.93, "xml": 0.75, "pdf": 0.97,
-    "docx": 0.65, "pptx": 0.5, "xlsx": 0.45, "eml": 0.55,
-}  # fmt: skip
+#: Share of the expected strings that must be found: 372 of 381 are. Those that are not: docs/formats.md.
+LEAST_SHARE = 0.96
 
 
 @cache
@@ -63,15 +60,17 @@ def comparable(text: str) -> str:
     return re.sub(r"[\s\u200b\xad]+", "", unicodedata.normalize("NFKC", text).casefold())
 
 
-def found_and_wanted(kind: str) -> tuple[int, int]:
-    found = wanted = 0
-    for path, strings in expected().items():
-        read = outcome(path)
-        if isinstance(read, Extracted) and read.kind == kind:
-            text = comparable(read.text)
-            found += sum(comparable(s) in text for s in strings["must"])
-            wanted += len(strings["must"])
-    return found, wanted
+@cache
+def deep(path: str, passwords: tuple[str, ...] = ()) -> tuple[str, str, list[str]]:
+    """What becomes of a file with all that is within it: outcome or code, reason, and all texts and titles."""
+    reading = Reading()
+    try:
+        pieces = list(read_deep((FORMATS / "files" / path).read_bytes(), path, reading, passwords=passwords))
+    except Refused as refused:
+        return refused.code, refused.reason, []
+    partial = reading.why_partial()
+    texts = [f"{piece.read.text}\n{piece.read.title or ''}" for piece in pieces]
+    return "indexed" if partial is None else "partial", partial or "", texts
 
 
 def test_every_document_is_read_or_refused_with_a_reason() -> None:
@@ -86,16 +85,47 @@ def test_every_document_is_read_or_refused_with_a_reason() -> None:
             json.dumps(dict(read.metadata), allow_nan=False)
 
 
-@pytest.mark.parametrize("kind", FLOORS)
-def test_the_words_of_a_kind_are_found(kind: str) -> None:
-    found, wanted = found_and_wanted(kind)
-    assert wanted and found / wanted >= FLOORS[kind], f"{found} of {wanted}"
+def test_nearly_all_words_are_found() -> None:
+    missed = []
+    wanted = 0
+    for path, strings in expected().items():
+        text = comparable("\n".join(deep(path)[2]))
+        missed += [(path, s) for s in strings["must"] if comparable(s) not in text]
+        wanted += len(strings["must"])
+    assert wanted and 1 - len(missed) / wanted >= LEAST_SHARE, missed
+
+
+def test_every_file_has_one_outcome_with_a_reason_for_people() -> None:
+    codes = {
+        "indexed",
+        "partial",
+        "empty",
+        "binary",
+        "encrypted",
+        "damaged",
+        "unsupported",
+        "no text layer",
+        "too large",
+    }
+    for row in manifest():
+        code, reason, texts = deep(row["path"])
+        assert code in codes and bool(texts) == (code in ("indexed", "partial")), row["path"]
+        assert code == "indexed" or 3 <= len(reason) <= 400, row["path"]
+
+
+def test_documents_behind_a_password_are_read_with_it_and_refused_as_encrypted_without() -> None:
+    known = tuple(sorted({row["password"] for row in manifest() if row.get("password")}))
+    rows = [row for row in manifest() if row.get("password")]
+    assert len(rows) > 10
+    for row in rows:
+        code, _, texts = deep(row["path"], known)
+        assert code in ("indexed", "partial") and texts, row["path"]
+        assert deep(row["path"])[0] in ("encrypted", "indexed"), row["path"]  # some open without
 
 
 def test_nothing_is_read_that_no_reader_would_see() -> None:
     for path, strings in expected().items():
-        read = outcome(path)
-        text = comparable(read.text) if isinstance(read, Extracted) else ""
+        text = comparable("\n".join(deep(path)[2]))
         assert not [s for s in strings["must_not"] if comparable(s) in text], path
 
 
@@ -111,22 +141,19 @@ def test_every_labelled_encoding_is_decoded_right() -> None:
 
 def test_documents_that_need_a_password_are_refused_as_encrypted() -> None:
     unreadable = [row["path"] for row in manifest() if {"encrypted", "pdf-unreadable"} <= set(row["tags"])]
-    protected = [p for p in tagged("encrypted") if "protected" in p and p.rsplit(".")[-1] != "pages"]
+    protected = [path for path in tagged("encrypted") if "protected" in path]
     for path in {*unreadable, *protected}:
-        read = outcome(path)
-        assert isinstance(read, Refused) and read.code == "encrypted", path
+        assert deep(path)[0] == "encrypted", path
 
 
 def test_scans_without_text_are_refused_as_such() -> None:
     for path in tagged("no-text-layer"):
-        read = outcome(path)
-        assert isinstance(read, Refused) and read.code == "no text layer", path
+        assert deep(path)[0] == "no text layer", path
 
 
 def test_empty_files_are_refused_as_such() -> None:
     for path in tagged("empty"):
-        read = outcome(path)
-        assert isinstance(read, Refused) and read.code == "empty", path
+        assert deep(path)[0] == "empty", path
 
 
 def test_pages_of_a_pdf_start_where_their_words_do() -> None:

@@ -188,7 +188,7 @@ def test_plain_text_needs_no_heavy_library() -> None:
     code = (
         "import sys; from worker.extract import extract\n"
         "extract(b'# T\\n', 'a.md'); extract(b'<p>x', 'a.html')\n"
-        "assert not {'kreuzberg', 'charset_normalizer', 'yaml'} & set(sys.modules)"
+        "assert not {'kreuzberg', 'yaml'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
@@ -201,3 +201,48 @@ def test_any_bytes_give_the_same_document_twice_or_are_refused(data: bytes, name
         return
     assert found == extract(data, name)
     json.dumps(dict(found.metadata), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind", "title"),
+    [
+        ("a.org", "#+TITLE: My notes\n* One\n", "org", "My notes"),
+        ("a.adoc", "= My book\n\ntext\n", "asciidoc", "My book"),
+        ("a.wiki", "text\n== One ==\n", "mediawiki", "One"),
+        ("a", "% x\n\\documentclass{article}\n\\title{A \\emph{fine} title}\n", "latex", "A fine title"),
+        ("a.texi", "\\input texinfo\n@settitle Manual\n", "texinfo", "Manual"),
+        ("ls.1", '.\\" licence\n.TH LS "1" "May"\n.SH NAME\nls\n', "man", "LS(1)"),
+        ("log.1", "Oct 1 started\n", "text", None),
+        ("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n", "subtitles", None),
+        ("a", "WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n", "subtitles", None),
+    ],
+)
+def test_kinds_with_lines_of_their_own_keep_them_and_have_titles(
+    name: str, text: str, kind: str, title: str | None
+) -> None:
+    found = extract(text.encode(), name)
+    assert (found.kind, found.title, found.text, found.own_lines) == (kind, title, text, True)
+
+
+PAGES = [
+    ('<iframe srcdoc="<p>in &amp;amp; side</p>"></iframe>out', "in & side\n\nout\n"),
+    ("<!-->a<!--->b<!-- no --!>c", "abc\n"),
+    ("<p><![CDATA[kept]]></p>", "kept\n"),
+    ("<input type=text value='Name'><input type=hidden value=no><img title=Chart>", "Name Chart\n"),
+    ("<select><option>One<option label=Two></select>", "One\n\nTwo\n"),
+    ("caf&eacute &copy 2001", "café © 2001\n"),
+]
+
+
+@pytest.mark.parametrize(("markup", "text"), PAGES)
+def test_a_page_says_what_a_browser_shows(markup: str, text: str) -> None:
+    assert extract(f"<body>{markup}</body>".encode(), "a.html").text == text
+
+
+def test_a_page_names_its_author_dates_and_language() -> None:
+    head = (
+        '<html lang="de-AT"><head><meta property="article:published_time" content="2020-01-02">'
+        '<meta name="DC.creator" content="A. B."><meta property="og:description" content="About"></head><body>x</body>'
+    )
+    found = extract(head.encode(), "a.html").metadata
+    assert found == {"created": "2020-01-02", "author": "A. B.", "description": "About", "language": "de-AT"}

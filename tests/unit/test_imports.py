@@ -25,7 +25,8 @@ PURE = {
     "headwater.document": set(),
     "headwater.messages": {"headwater.document", "headwater.errors"},
     "producer.diff": {"headwater.document"},
-    "worker.outline": set(),
+    "worker.headings": set(),
+    "worker.outline": {"worker.headings"},
     "worker.chunk": {"headwater.document", "headwater.index", "worker.outline"},
 }
 #: modules that may use producer and worker, but only inside of functions

@@ -231,6 +231,11 @@ def test_the_header_of_an_old_workbook_is_bytes() -> None:
     assert words_of(book) == {"Headers and footers": ["Я"]}
 
 
+def test_a_code_page_that_nobody_knows_is_taken_for_the_western_one() -> None:
+    book = begin(version=0x500) + record(0x42, struct.pack("<H", 228)) + record(0x15, b"\x03&C\xe4")
+    assert words_of(book) == {"Headers and footers": ["ä"]}
+
+
 def test_workbooks_from_before_there_were_containers_are_read() -> None:
     for kind, body, cells in (
         (0x0009, struct.pack("<HH", 2, 0x10), record(0x04, struct.pack("<HH3xB", 0, 0, 3) + b"two")),

@@ -88,10 +88,10 @@ def test_a_charset_that_is_wrong_does_not_spoil_the_words(label: str) -> None:
     assert "Graureiher über Flüssen" in read_mail(head.encode() + body).text
 
 
-def test_flowed_lines_are_joined_and_quotes_are_not() -> None:
+def test_flowed_lines_are_joined_within_quotes_of_one_depth() -> None:
     head = b"From: a@x.org\nSubject: s\nContent-Type: text/plain; format=flowed\n\n"
-    found = read_mail(head + b"Herons wait \nfor fish.\n> They said \n> so.\n-- \nAda\n")
-    assert found.text.endswith("Herons wait for fish.\n> They said \n> so.\n-- \nAda\n")
+    found = read_mail(head + b"Herons wait \nfor fish.\n> They said \n> so.\n>> Who? \n> Me.\n-- \nAda\n")
+    assert found.text.endswith("Herons wait for fish.\n> They said so.\n>> Who? \n> Me.\n-- \nAda\n")
 
 
 def test_a_mailbox_is_its_mails() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.embedded import _packed, unpacked
+from worker.embedded import packed_file, unpacked
 from worker.extract import Extracted, Refused, extract
 from worker.known import Known
 from worker.package import Broken
@@ -361,7 +361,7 @@ def test_the_packager_gives_name_and_paths() -> None:
     stream = b"\x02\x00note.txt\0C:\\old\\note.txt\0\0\0\x03\0" + struct.pack("<I", 12) + b"C:\\tmp\\n.txt"
     stream += struct.pack("<I", 5) + b"hello"
 
-    found = _packed(struct.pack("<I", len(stream)) + stream, "oleObject1.bin")
+    found = packed_file(struct.pack("<I", len(stream)) + stream, "oleObject1.bin")
 
     assert (found.name, found.paths, found.data) == ("note.txt", ("C:\\old\\note.txt", "C:\\tmp\\n.txt"), b"hello")
 

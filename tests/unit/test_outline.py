@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from worker.outline import blocks, plain_title
 
-KINDS = ["text", "markdown", "rst", "code", "html"]
+KINDS = ["text", "markdown", "rst", "code", "html", "org", "asciidoc", "mediawiki", "latex", "texinfo", "man", "xmldoc"]
 LINES = st.sampled_from(
     [
         "", " ", "# A", "## B ##", "#", "#no", "Title", "=====", "-----", "--", "```", "```py", "~~~", "~~~~", "text",
         "- item", "    # code", "****", "\t", "###### deep", "####### not", "\x0b", "\u2028",
+        "* A", "** TODO B :tag:", "= A", "== B ==", "\\section{A {b}}", "\\chapter{", "@chapter A", 
+        ".SH \"A\"", ".Ss b", "....",
     ]
 )  # fmt: skip
 TEXTS = st.lists(st.tuples(LINES, st.sampled_from(["\n", "\r\n", "\r"])), max_size=25).map(
@@ -152,3 +154,18 @@ def test_a_first_line_of_plain_text_that_stands_alone_is_its_title(text: str, ti
 
 def test_only_the_first_line_of_plain_text_is_a_title() -> None:
     assert headings("One\n\nTwo\n\nThree words.", "text") == [("One",)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "paths"),
+    [
+        ("org", "* TODO [#A] One :x:y:\na\n** Two\nb\n*bold* c\n", [("One",), ("One", "Two")]),
+        ("asciidoc", "= Doc\n\n== One\n\n----\n== no\n----\n\nx\n", [("Doc",), ("Doc", "One")]),
+        ("mediawiki", "Intro\n== One ==\na\n=== Two ===\nb = c\n", [(), ("One",), ("One", "Two")]),
+        ("latex", "\\section*{One \\emph{x}}\na\n\\subsection[s]{Two}\nb\n", [("One x",), ("One x", "Two")]),
+        ("texinfo", "@chapter One\na\n@section @code{Two}\nb\n", [("One",), ("One", "Two")]),
+        ("man", '.SH "SEE ALSO"\na\n.SS \\fBTwo\\fR\nb\n', [("SEE ALSO",), ("SEE ALSO", "Two")]),
+    ],
+)  # fmt: skip
+def test_kinds_with_headings_of_one_line_have_levels(kind: str, text: str, paths: list[tuple[str, ...]]) -> None:
+    assert headings(text, kind) == paths

@@ -154,6 +154,8 @@ class _Parts:
 
 def read_sheets(data: bytes) -> list[Sheet]:
     """The sheets of a workbook, hidden ones too, in their order. Raises Broken and Protected."""
+    if len(data) < 8 or int.from_bytes(data[:2], "little") not in BOF:
+        raise Broken("no workbook")
     try:
         return _Cells(data).sheets
     except (struct.error, IndexError) as error:

@@ -13,6 +13,8 @@ _LISTS = (0xF00B, 0xF121, 0xF122)
 _WORDART, _DESCRIPTION = 0x00C0, 0x0381
 _HEADINGS = {_WORDART: "Text boxes", _DESCRIPTION: "Pictures"}
 _COMPLEX = 0x8000
+#: bytes between the drawings of Word that are no record
+_MOST_STRAYS = 1000
 #: containers within containers
 _MOST_DEPTH = 100
 
@@ -36,14 +38,16 @@ def shape_words(kind: int, head: int, body: bytes) -> Iterator[tuple[str, str]]:
 
 def shapes(data: bytes) -> Iterator[tuple[str, str]]:
     """The words of all shapes of a drawing."""
-    at = 0
+    at = strays = 0
     ends: list[int] = []
     while at + 8 <= len(data):
         while ends and at >= ends[-1]:
             ends.pop()
         head, kind, size = struct.unpack_from("<HHI", data, at)
         if not ends and kind & 0xF000 != 0xF000:
-            at += 1  # between the drawings of Word
+            at, strays = at + 1, strays + 1
+            if strays > _MOST_STRAYS:
+                return
         elif head & 0xF == 0xF and len(ends) < _MOST_DEPTH:
             at += 8
             ends.append(at + size)

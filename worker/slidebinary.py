@@ -148,6 +148,8 @@ class _Reader:
         used = [at for at in dict.fromkeys(places.values()) if _kind(data, at) in _PARTS]
         known = any(_kind(data, at) == _DOCUMENT for at in used)
         parts = used if known else [at for at in _siblings(data) if _kind(data, at) in _PARTS]
+        if not parts:
+            raise Broken("no presentation")
         slides = self._document(parts, places if known else {})
         for at in parts:
             if _kind(data, at) == _SLIDE:

@@ -34,11 +34,9 @@ _PAGES = {0x19: "cp1251", 0x22: "cp1251", 0x23: "cp1251", 0x02: "cp1251", 0x15: 
 _CODE = re.compile("\x13[^\x13\x14\x15]*\x14|\x13[^\x13\x14\x15]*\x15")
 _LINK = re.compile(r'\bHYPERLINK\s+"([^"]{1,2000})"')
 _MARKS = re.compile("[\x00-\x06\x08\x0e-\x1d\x1f]")
-#: a row, whose end we mark where the formatting says so
-_ROW = re.compile("[^\r\x0c\ufdd1-\ufde0]*\ufde0")
-#: a row where no formatting is known: each cell ends with a mark, and so does the row
-_OLD_ROW = re.compile("(?:[^\r\x07\x0c]*\x07)+?\x07")
-_PARAGRAPH = re.compile("([^\r\x07\x0c\ufdd1-\ufde0]+)(.?)", re.S)
+#: what stands up to the end of a paragraph, a page or a row, and that end
+_PART = re.compile("([^\r\x0c\ufdd1-\ufde0]*)(.?)", re.S)
+_CELL_END, _OLD_ROW_END = "\x07", "\x07\x07"
 #: fields within fields that are taken apart
 _MOST_DEPTH = 20
 #: names under which a document was saved
@@ -179,24 +177,31 @@ def _names(data: bytes) -> list[str]:
     return list(dict.fromkeys(names[1::2]))
 
 
-def _row(cells: list[str]) -> str:
-    return "\r| " + " | ".join(" ".join(_MARKS.sub("", cell).split()) for cell in cells) + " |\r"
-
-
 def _paragraphs(text: str) -> Iterator[str]:
     """Paragraphs, headings marked as such, and rows of tables."""
     for _ in range(_MOST_DEPTH):
         text, changed = _CODE.subn("", text)
         if not changed:
             break
-    if chr(ROW_END) in text:
-        text = _ROW.sub(lambda row: _row(row[0][:-1].removesuffix("\x07").split("\x07")), text)
-    else:
-        text = _OLD_ROW.sub(lambda row: _row(row[0][:-2].split("\x07")), text)
-    for paragraph, end in _PARAGRAPH.findall(text):
-        lines = (" ".join(_MARKS.sub("", line).replace("\x1e", "-").split()) for line in paragraph.split("\x0b"))
-        if joined := "\n".join(filter(None, lines)):
-            yield _as_heading(joined, ord(end)) if end and ord(end) in HEADINGS else _plain(joined)
+    marked = chr(ROW_END) in text
+    for part, end in _PART.findall(text):
+        if end == chr(ROW_END):
+            yield _row(part.removesuffix(_CELL_END))
+            continue
+        *rows, rest = (part,) if marked else part.split(_OLD_ROW_END)  # each cell ends with a mark, and so does the row
+        yield from map(_row, rows)
+        for paragraph in rest.split(_CELL_END):
+            if words := _lines(paragraph):
+                yield _as_heading(words, ord(end)) if end and ord(end) in HEADINGS else _plain(words)
+
+
+def _row(cells: str) -> str:
+    return "| " + " | ".join(" ".join(_MARKS.sub("", cell).split()) for cell in cells.split(_CELL_END)) + " |"
+
+
+def _lines(paragraph: str) -> str:
+    lines = (" ".join(_MARKS.sub("", line).replace("\x1e", "-").split()) for line in paragraph.split("\x0b"))
+    return "\n".join(filter(None, lines))
 
 
 def _as_heading(words: str, end: int) -> str:

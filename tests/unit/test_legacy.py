@@ -201,6 +201,13 @@ def test_cells_are_tables_sheet_by_sheet() -> None:
     assert [text[page:].split("\n")[0] for page in pages] == ["## Fruit", "## Other"]
 
 
+@pytest.mark.parametrize("stream", ["Workbook", "PowerPoint Document", "WordDocument"])
+def test_a_document_of_zeros_is_damaged(stream: str) -> None:
+    with pytest.raises(Refused) as refused:
+        extract(in_container({stream: bytes(5000)}), "x")
+    assert refused.value.code in ("damaged", "empty")
+
+
 def test_an_encrypted_workbook_is_said_to_be_so() -> None:
     with pytest.raises(Protected):
         tables_of(workbook({"A": b""}, record(0x2F, bytes(6))))

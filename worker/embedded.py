@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from worker.extracted import Member, Refused
 from worker.package import Broken, Package
 
-__all__ = ["Carried", "members", "packed_file", "unpacked"]
+__all__ = ["Carried", "document_ending", "members", "packed_file", "unpacked"]
 
 #: A larger OLE container is given as it is, for taking it apart needs it in memory.
 MAX_CONTAINER_BYTES = 64 << 20
@@ -52,12 +52,17 @@ def unpacked(data: bytes, name: str) -> Carried | None:
             for wanted in _FILE_STREAMS:
                 if wanted in streams:
                     return Carried(name, (), container.openstream(streams[wanted]).read())
-            ending = next((end for stream, end in _DOCUMENT_STREAMS.items() if stream in streams), None)
+            ending = document_ending(streams)
             return None if ending is None else Carried(_renamed(name, ending), (), data)
     except MemoryError:
         raise
     except Exception as error:  # olefile meets struct, index and value errors in a damaged container
         raise Broken("a damaged OLE container") from error
+
+
+def document_ending(streams: Container[str]) -> str | None:
+    """The ending that a document with these streams has; None when they are no document."""
+    return next((end for stream, end in _DOCUMENT_STREAMS.items() if stream in streams), None)
 
 
 def _renamed(name: str, ending: str) -> str:

@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from worker.biff import is_bare
 from worker.extracted import Refused
 
 __all__ = ["ARCHIVES", "Format", "of_text", "sniff"]
@@ -38,6 +39,8 @@ _COMPRESSED = Format("compressed", "", "worker.archives:read_compressed")
 _LIBRARY = "worker.office:read_document"
 _OOXML = "worker.ooxml:read_ooxml"
 _PROTECTED = Format("protected", "application/x-ole-storage", "worker.protected:read_protected")
+_BARE_WORKBOOK = Format("xls", "application/vnd.ms-excel", "worker.legacy:read_bare_workbook")
+_OLE = Format("ole", "application/x-ole-storage", "worker.olecontainer:read_container")
 _PDF = Format("pdf", "application/pdf", "worker.pdf:read_pdf")
 _ONE = Format("one", "application/onenote", "worker.onenote:read_onenote")
 _RTF = Format("rtf", "application/rtf", "worker.rtf:read_rtf")
@@ -87,9 +90,6 @@ _OLE_STREAMS = (
     ("Book", Format("xls", "application/vnd.ms-excel", "worker.legacy:read_legacy")),
     ("FileHeader", Format("hwp", "application/x-hwp", "worker.hwp:read_hwp")),
 )
-
-#: The header token that the Current User stream of an encrypted presentation has.
-_PPT_ENCRYPTED = b"\xdf\xc4\xd1\xf3"
 
 #: Signature of what holds files, and where it stands.
 _ARCHIVE_SIGNATURES = (
@@ -236,6 +236,8 @@ def sniff(data: bytes, name: str) -> Format | None:
             return archive
     if _is_pdf(data, name):  # after what may hold one, packed as it is, in its first bytes
         return _PDF
+    if is_bare(data):
+        return _BARE_WORKBOOK
     if data.startswith(b"\x78\x9f\x3e\x22"):
         return _TNEF
     if site := _site(data):
@@ -413,19 +415,19 @@ def _member(archive: zipfile.ZipFile, name: str, limit_bytes: int) -> bytes:
 
 
 def _ole(data: bytes, name: str) -> Format:
-    """The format of an OLE2 container; where one document embeds another, the name may say which is which."""
-    if "EncryptedPackage".encode("utf-16-le") in data or _PPT_ENCRYPTED in data or _encrypted_word(data):
-        return _PROTECTED
-    found = [row for stream, row in _OLE_STREAMS if (stream + "\0").encode("utf-16-le") in data]
-    if not found:
-        raise Refused("unsupported", "this OLE container is not read")
+    """The format of an OLE2 container, by the streams that are not in a storage of something embedded."""
+    from worker.olestreams import Streams  # needs a library, as few documents do
+    from worker.package import Broken
+
+    try:
+        streams = Streams(data)
+    except Broken:
+        if "EncryptedPackage".encode("utf-16-le") in data:
+            return _PROTECTED
+        found = [row for stream, row in _OLE_STREAMS if (stream + "\0").encode("utf-16-le") in data]
+    else:
+        if streams.has("EncryptedPackage"):
+            return _PROTECTED
+        found = [row for stream, row in _OLE_STREAMS if streams.has(stream)]
     extension = name.lower().rpartition(".")[2]
-    return next((row for row in found if row.kind == extension), found[0])
-
-
-def _encrypted_word(data: bytes) -> bool:
-    """The bit fEncrypted in the head of the WordDocument stream, which begins on a sector border."""
-    for at in range(512, len(data) - 12, 512):
-        if data.startswith(b"\xec\xa5", at):
-            return bool(data[at + 11] & 0x01)
-    return False
+    return next((row for row in found if row.kind == extension), found[0] if found else _OLE)

@@ -9,8 +9,8 @@ __all__ = ["LIBRARIES", "library_of"]
 #: kind -> names of distributions, the one that reads the text first
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "pdf": ("kreuzberg", "pypdf"),
-    **dict.fromkeys(("docx", "pptx", "xlsx", "xls", "ppt", "ipynb", "image"), ("kreuzberg",)),
-    **dict.fromkeys(("doc", "hwp", "msg"), ("olefile",)),
+    **dict.fromkeys(("docx", "pptx", "xlsx", "ipynb", "image"), ("kreuzberg",)),
+    **dict.fromkeys(("doc", "hwp", "msg", "ole", "ppt", "xls"), ("olefile",)),
     "7z": ("py7zr",),
 }
 

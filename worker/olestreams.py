@@ -6,29 +6,37 @@ import codecs
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
 from typing import Any
 
-from worker.embedded import Carried, packed_file
-from worker.extracted import Member, flat
+from worker.embedded import Carried, document_ending, packed_file
+from worker.extracted import Member, Refused, flat
+from worker.olewriter import container
 from worker.package import Broken
 
-__all__ = ["Streams", "embedded_files", "inflated", "members", "property_sets"]
+__all__ = ["Streams", "embedded_documents", "embedded_files", "inflated", "members", "property_sets"]
 
 #: bytes of one stream that is read whole
 _MOST_BYTES = 256 << 20
 #: properties of one set, and characters of one value
 _MOST_PROPERTIES = 1000
 _MOST_VALUE = 4000
-#: files within one document
+#: files within one document, and bytes of those that are taken out of it at once
 _MOST_FILES = 1000
+_MOST_FILE_BYTES = 128 << 20
 _SUMMARY, _DOCUMENT_SUMMARY = "\x05summaryinformation", "\x05documentsummaryinformation"
 #: property numbers of [MS-OLEPS] 2.5 and [MS-OSHARED] 2.3.3.2, and our names
-_OF_SUMMARY = {2: "title", 3: "subject", 4: "author", 5: "keywords", 6: "description", 12: "created", 13: "modified"}
-_OF_DOCUMENT_SUMMARY = {2: "category", 14: "manager", 15: "company"}
+_OF_SUMMARY = {2: "title", 3: "subject", 4: "author", 5: "keywords", 6: "description", 12: "created", 13: "modified",
+               14: "pages"}  # fmt: skip
+_OF_DOCUMENT_SUMMARY = {2: "category", 7: "pages", 14: "manager", 15: "company"}
 _CUSTOM = bytes.fromhex("05d5cdd59c2e1b10939708002b2cf9ae")
 _UNICODE = 1200
+#: streams that are a file, and the one of the Packager, which names it
+_PACKED = "\x01ole10native"
+_FILE_STREAMS = (_PACKED, "package", "contents", "embeddedodf")
 
 
 class Streams:
@@ -39,6 +47,8 @@ class Streams:
 
         try:
             self._file = olefile.OleFileIO(io.BytesIO(data))
+            #: True once a stream was shorter than it should be
+            self.cut_off = False
             self._paths = {"/".join(path).lower(): path for path in self._file.listdir(storages=False)}
         except MemoryError:
             raise
@@ -48,6 +58,14 @@ class Streams:
     def names(self) -> list[str]:
         return list(self._paths)
 
+    def has(self, *names: str) -> bool:
+        return any(name.lower() in self._paths for name in names)
+
+    def within(self, place: str) -> Mapping[tuple[str, ...], str]:
+        """The streams below a storage: their paths from there, as they are written, and their names here."""
+        depth = place.count("/") + 1
+        return {tuple(path[depth:]): name for name, path in self._paths.items() if name.startswith(f"{place}/")}
+
     def read(self, name: str) -> bytes:
         """All of a stream; nothing of one that is not there."""
         path = self._paths.get(name.lower())
@@ -55,6 +73,7 @@ class Streams:
             return b""
         try:
             data: bytes = self._file.openstream(path).read(_MOST_BYTES)
+            self.cut_off |= len(data) < min(_MOST_BYTES, self._file.get_size(path))
         except MemoryError:
             raise
         except Exception as error:  # as above
@@ -138,22 +157,59 @@ def _text(data: bytes, page: int) -> str:
 def embedded_files(streams: Streams) -> list[Carried]:
     """Files that the Packager or a program put into a document, with the names and paths that they had."""
     found: list[Carried] = []
-    for name in streams.names():
+    left = _MOST_FILE_BYTES
+    wanted = (name for name in streams.names() if "/" in name and name.rpartition("/")[2] in _FILE_STREAMS)
+    for name in islice(wanted, _MOST_FILES):
         place, _, stream = name.rpartition("/")
-        if not place or len(found) >= _MOST_FILES:
-            continue
+        own = f"{place.rpartition('/')[2]}.bin"
         try:
-            if stream == "\x01ole10native":
-                found.append(packed_file(streams.read(name), f"{place.rpartition('/')[2]}.bin"))
-            elif stream in ("package", "contents", "embeddedodf"):
-                found.append(Carried(f"{place.rpartition('/')[2]}.bin", (), streams.read(name)))
+            data = streams.read(name) if left > 0 else b""
         except Broken:
-            found.append(Carried(f"{place.rpartition('/')[2]}.bin", (), b""))
+            data = b""
+        left -= len(data)
+        found.append(packed_file(data, own) if stream == _PACKED else Carried(own, (), data))
     return found
 
 
+def embedded_documents(streams: Streams) -> Iterator[Member]:
+    """Documents that are embedded as a part of the container, each made a container of its own."""
+    places: dict[str, set[str]] = {}
+    for name in streams.names():
+        place, _, stream = name.rpartition("/")
+        if place:
+            places.setdefault(place, set()).add(stream)
+    taken: set[str] = set()
+    for place in sorted(places, key=lambda place: place.count("/")):
+        ending = document_ending(places[place])
+        above = place.split("/")
+        if ending is None or any("/".join(above[:depth]) in taken for depth in range(1, len(above))):
+            continue  # no document, or within one
+        if len(taken) >= _MOST_FILES:
+            return
+        taken.add(place)
+        yield Member(f"{above[-1]}{ending or '.bin'}", partial(_container, streams, place))
+
+
+def _container(streams: Streams, place: str, most: int) -> bytes:
+    parts: dict[tuple[str, ...], bytes] = {}
+    left = most
+    for path, name in streams.within(place).items():
+        try:
+            parts[path] = streams.read(name)
+        except Broken as error:
+            raise Refused("damaged", "a damaged OLE container") from error
+        left -= len(parts[path])
+        if left < 0:
+            break
+    return container(parts)[:most]
+
+
 def members(files: list[Carried]) -> tuple[Member, ...]:
-    return tuple(Member(file.name, lambda most, data=file.data: data[:most]) for file in files)  # type: ignore[misc]  # bound at once
+    return tuple(Member(file.name, partial(_start, file.data)) for file in files)
+
+
+def _start(data: bytes, most: int) -> bytes:
+    return data[:most]
 
 
 def inflated(data: bytes, most: int) -> bytes:

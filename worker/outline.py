@@ -19,6 +19,7 @@ _MARKDOWN_KINDS = frozenset(
         "docx",
         "doc",
         "pptx",
+        "ole",
         "ppt",
         "xlsx",
         "xls",

@@ -9,20 +9,22 @@ from worker.extracted import Extracted, Input, Refused
 
 __all__ = ["read_protected"]
 
-#: Excel's own, with which it encrypts workbooks that are only protected from changes
-_EXCEL = "VelvetSweatshop"
+#: of the programs' own, with which they encrypt what is only protected from changes
+_OWN_PASSWORDS = ("VelvetSweatshop", "/01Hannes Ruescher/01")
+#: turns of the hash that make each try slow on purpose; programs use 100,000
+_MOST_TURNS = 1_000_000
 #: passwords that are tried on one document: each try is slow on purpose
 _MOST_TRIES = 100
-_ENCRYPTED = Refused("encrypted", "protected by a password")
+_ZIP, _OLE = b"PK", b"\xd0\xcf\x11\xe0"
 
 
 def read_protected(found: Input) -> Extracted:
     """The document as it is without its password."""
     from worker.extract import read  # it names this module, by which it gets here
 
-    plain = _opened(found.data, (_EXCEL, *found.passwords[:_MOST_TRIES]))
+    plain = _opened(found.data, (*_OWN_PASSWORDS, *found.passwords[:_MOST_TRIES]))
     if plain is None:
-        raise _ENCRYPTED
+        raise Refused("encrypted", "protected by a password")
     inner = read(plain, found.name, passwords=found.passwords, ocr=found.ocr, on_part=found.on_part)
     return replace(inner, metadata={**inner.metadata, "protected": True})
 
@@ -35,13 +37,16 @@ def _opened(data: bytes, passwords: tuple[str, ...]) -> bytes | None:
         out = io.BytesIO()
         try:
             file = msoffcrypto.OfficeFile(io.BytesIO(data))
-            checked = {"verify_password": True} if file.format == "ooxml" else {}  # the older ones always do
-            file.load_key(password=password, **checked)
+            newer = file.format == "ooxml"
+            if newer and file.info.get("spinValue", 0) > _MOST_TURNS:
+                return None
+            file.load_key(password=password, **({"verify_password": True} if newer else {}))  # the older always do
             file.decrypt(out)
         except MemoryError:
             raise
         except Exception:  # noqa: S112  a wrong password ends in errors of all kinds, and so does damage
             continue
-        if (plain := out.getvalue()) and plain != data:
+        plain = out.getvalue()
+        if plain.startswith(_ZIP if newer else _OLE) and plain != data:
             return plain
     return None

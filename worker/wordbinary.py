@@ -34,10 +34,11 @@ _PAGES = {0x19: "cp1251", 0x22: "cp1251", 0x23: "cp1251", 0x02: "cp1251", 0x15: 
 _CODE = re.compile("\x13[^\x13\x14\x15]*\x14|\x13[^\x13\x14\x15]*\x15")
 _LINK = re.compile(r'\bHYPERLINK\s+"([^"]{1,2000})"')
 _MARKS = re.compile("[\x00-\x06\x08\x0e-\x1d\x1f]")
-#: a row, whose end we mark where the formatting says so
-_ROW = re.compile("[^\r\x0c\ufdd1-\ufde0]*\ufde0")
-#: a row where no formatting is known: each cell ends with a mark, and so does the row
-_OLD_ROW = re.compile("(?:[^\r\x07\x0c]*\x07)+?\x07")
+#: Text up to the end of a row, which we mark where the formatting says so, or up to what is in no row. It is taken
+#: either way and possessively: where no row ends, it must not be searched again from each of its characters.
+_ROW = re.compile("([^\r\x0c\ufdd1-\ufde0]*+)(\ufde0)?")
+#: the same where no formatting is known: each cell ends with a mark, and so does the row
+_OLD_ROW = re.compile("([^\r\x07\x0c]*+(?:\x07(?!\x07)[^\r\x07\x0c]*+)*+)(\x07\x07)?")
 _PARAGRAPH = re.compile("([^\r\x07\x0c\ufdd1-\ufde0]+)(.?)", re.S)
 #: fields within fields that are taken apart
 _MOST_DEPTH = 20
@@ -189,10 +190,8 @@ def _paragraphs(text: str) -> Iterator[str]:
         text, changed = _CODE.subn("", text)
         if not changed:
             break
-    if chr(ROW_END) in text:
-        text = _ROW.sub(lambda row: _row(row[0][:-1].removesuffix("\x07").split("\x07")), text)
-    else:
-        text = _OLD_ROW.sub(lambda row: _row(row[0][:-2].split("\x07")), text)
+    rows = _ROW if chr(ROW_END) in text else _OLD_ROW
+    text = rows.sub(lambda found: _row(found[1].removesuffix("\x07").split("\x07")) if found[2] else found[0], text)
     for paragraph, end in _PARAGRAPH.findall(text):
         lines = (" ".join(_MARKS.sub("", line).replace("\x1e", "-").split()) for line in paragraph.split("\x0b"))
         if joined := "\n".join(filter(None, lines)):

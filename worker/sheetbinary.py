@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from itertools import chain
 
 from worker.biff import BOF, CONTINUE, Letters, Sheet, characters, read_sheets, records, version_of
 from worker.officeart import shapes
@@ -40,10 +41,11 @@ def tables_of(data: bytes) -> tuple[str, tuple[int, ...]]:
         return "", ()  # the names of empty sheets are no text
     for sheet in sheets:
         starts.append(size)
-        for part in (f"## {' '.join(sheet.name.split())}\n\n", *_table(sheet), "\n"):
-            if size < _MOST_CHARS:
-                parts.append(part)
-                size += len(part)
+        for part in chain((f"## {' '.join(sheet.name.split())}\n\n",), _table(sheet), ("\n",)):
+            if size >= _MOST_CHARS:
+                break  # rows of one cell each would be tables of any width
+            parts.append(part)
+            size += len(part)
     return "".join(parts), tuple(min(start, size) for start in starts)
 
 

@@ -36,6 +36,8 @@ _MOST_OBJECT_BYTES = 64 << 20
 _MOST_DEPTH = 100
 #: times that a presentation was saved on top of itself
 _MOST_EDITS = 10_000
+#: bytes of all parts, for each of the stream: parts of an honest one do not overlap
+_MOST_OVERLAP = 4
 
 
 @dataclass(slots=True)
@@ -145,6 +147,7 @@ class _Reader:
         self.deck = Deck()
         self._data = data
         self._by_number: dict[int, Slide] = {}
+        self._left = _MOST_OVERLAP * len(data)
         used = [at for at in dict.fromkeys(places.values()) if _kind(data, at) in _PARTS]
         known = any(_kind(data, at) == _DOCUMENT for at in used)
         parts = used if known else [at for at in _siblings(data) if _kind(data, at) in _PARTS]
@@ -160,7 +163,11 @@ class _Reader:
 
     def _part(self, at: int) -> Iterator[_Record]:
         size = int.from_bytes(self._data[at + 4 : at + 8], "little")
-        return _records(self._data, at, min(at + 8 + size, len(self._data)))
+        end = min(at + 8 + size, len(self._data))
+        self._left -= end - at
+        if self._left < 0:
+            raise Broken("parts within each other")
+        return _records(self._data, at, end)
 
     def _document(self, parts: list[int], places: dict[int, int]) -> dict[int, Slide]:
         """Begin the slides in their order, with what the outline has of them; where each begins."""

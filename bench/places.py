@@ -65,19 +65,23 @@ def _random_hits(folder: Path, state: Path, where: str, wanted: int, *, lines: b
 def _is_on_page(folder: Path, hit: Hit) -> bool:
     assert hit.page is not None
     page = str(hit.page)
-    command = ["pdftotext", "-f", page, "-l", page, str(folder / hit.file), "-"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["pdftotext", "-f", page, "-l", page, "-", "-"]
+    text = subprocess.run(command, input=_bytes_of(folder, hit), capture_output=True, check=True).stdout.decode()
     words = set(_WORD.findall(hit.text))
     return len(words & set(_WORD.findall(text))) >= _LEAST_SHARE * len(words)
 
 
 def _is_on_lines(folder: Path, hit: Hit) -> bool:
-    data = (folder / hit.file).read_bytes()
-    if hit.member is not None:
-        data = gzip.decompress(data)
     command = ["sed", "-n", f"{hit.start_line},{hit.end_line}p"]
-    shown = subprocess.run(command, input=data, capture_output=True, check=True).stdout.decode("utf-8", "replace")
+    done = subprocess.run(command, input=_bytes_of(folder, hit), capture_output=True, check=True)
+    shown = done.stdout.decode("utf-8", "replace")
     return "".join(hit.text.split()) in "".join(shown.split())
+
+
+def _bytes_of(folder: Path, hit: Hit) -> bytes:
+    """The file; unpacked if it is a document that is compressed."""
+    data = (folder / hit.file).read_bytes()
+    return data if hit.member is None else gzip.decompress(data)
 
 
 def _named(hit: Hit) -> str:

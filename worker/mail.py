@@ -5,7 +5,6 @@ Own reader, since kreuzberg 4.10 loses the text of all parts but the first, mail
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from itertools import islice, pairwise
 
 from headwater.decode import Undecodable
 from worker.alternatives import merged
+from worker.endings import ending_of
 from worker.extracted import Extracted, Input, Member, Refused, flat, one_line
 from worker.mime import Part, header_text, mail_of, part_of, uuencoded
 from worker.smime import signed_content
@@ -188,7 +188,7 @@ class _Reading:
         if part.is_attachment or (part.name and self.texts):
             return False
         if part.type.startswith("text/"):
-            return part.type in _BODY_TYPES or mimetypes.guess_extension(part.type) is None
+            return part.type in _BODY_TYPES or ending_of(part.type) is None
         return part.type.startswith("message/") and part.type not in _MESSAGES
 
     def _read_text(self, part: Part) -> None:
@@ -241,7 +241,7 @@ def _member(name: str, data: bytes) -> Member:
 
 
 def _name_of_type(mime: str, number: int) -> str:
-    extension = _EXTENSIONS.get(mime) or mimetypes.guess_extension(mime) or ".bin"
+    extension = _EXTENSIONS.get(mime) or ending_of(mime) or ".bin"
     return f"{'message' if extension == '.eml' else 'part'}-{number}{extension}"
 
 

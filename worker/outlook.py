@@ -87,6 +87,11 @@ class _Storage:
         entries = (struct.unpack_from("<HHI8s", data, at) for at in range(0, len(data) - 15, 16))
         return {number: (kind, value) for kind, number, _, value in entries}
 
+    @property
+    def has_content(self) -> bool:
+        """Whether an attachment has bytes of its own."""
+        return tuple(part.upper() for part in (*self.path, "__substg1.0_37010102")) in self.reading.streams
+
     def number(self, identifier: int) -> int:
         return int.from_bytes(self.fixed.get(identifier, (0, b""))[1][:4], "little")
 
@@ -106,7 +111,9 @@ class _Storage:
         return self.stream(f"__substg1.0_{identifier:04X}{_BINARY}") or b""
 
     def within(self, prefix: str) -> list[tuple[str, ...]]:
-        return [path for path in self.reading.storages if path[:-1] == self.path and path[-1].startswith(prefix)]
+        """Paths of the storages in this one whose names begin so."""
+        names = self.reading.children.get(self.path, [])
+        return [(*self.path, name) for name in names if name.startswith(prefix)]
 
 
 @dataclass
@@ -120,8 +127,12 @@ class _Reading:
     failed: int = 0
 
     @cached_property
-    def storages(self) -> list[tuple[str, ...]]:
-        return [tuple(path) for path in self.ole.listdir(streams=False, storages=True)]
+    def children(self) -> dict[tuple[str, ...], list[str]]:
+        """Names of storages by the path of the one that they are in."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for path in self.ole.listdir(streams=False, storages=True):
+            found.setdefault(tuple(path[:-1]), []).append(path[-1])
+        return found
 
     @cached_property
     def streams(self) -> dict[tuple[str, ...], tuple[str, ...]]:
@@ -161,9 +172,9 @@ class _Reading:
         for path in item.within("__attach_version1.0_#")[:MAX_ATTACHMENTS]:
             part = _Storage(self, path, "part")
             name = _file_name(part)
-            if (*path, "__substg1.0_3701000D") in self.storages:
+            if "__substg1.0_3701000D" in self.children.get(path, ()):
                 attached.append(self._item_within(part, depth, prefix))
-            elif not name and part.stream("__substg1.0_37010102") is None:
+            elif not name and not part.has_content:
                 continue
             else:
                 is_locked |= _is_locked(item, part)
@@ -196,7 +207,7 @@ class _Reading:
             except Exception as error:  # as in `read_item`
                 raise Refused("damaged", "a damaged attachment") from error
 
-        if part.stream(path[-1]) is not None:
+        if part.has_content:
             self.members.append(Member(prefix + (name or f"attachment-{len(self.members) + 1}"), read))
 
     def _body(self, item: _Storage) -> str:

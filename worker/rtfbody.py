@@ -37,6 +37,8 @@ _PRESET = (
     rb"\par \pard\plain\f0\fs20\b\i\u\tab\tx"
 )
 _WINDOW = 4096
+#: A body unpacks to so many bytes at most.
+MAX_RTF_BYTES = 32 * 1024 * 1024
 
 
 def decompressed(data: bytes) -> bytes:
@@ -45,46 +47,36 @@ def decompressed(data: bytes) -> bytes:
         return data[16:]
     if data[8:12] != b"LZFu":
         return b""
-    window = bytearray(_PRESET.ljust(_WINDOW, b"\0"))
-    at, write, out = 16, len(_PRESET), bytearray()
-    while at < len(data):
+    at, out = 16, bytearray(_PRESET)
+    while at + 1 < len(data):
         control, at = data[at], at + 1
         for bit in range(8):
             if not control >> bit & 1:
-                piece, at = data[at : at + 1], at + 1
-            else:
-                offset, length = int.from_bytes(data[at : at + 2], "big") >> 4, (data[at + 1 : at + 2] or b"\0")[0] & 15
-                at += 2
-                if offset == write or at > len(data):
-                    return bytes(out)
-                piece = _copied(window, offset, length + 2, write)
-            for byte in piece:
-                window[write] = byte
-                write = (write + 1) % _WINDOW
-            out += piece
-    return bytes(out)
+                out += data[at : at + 1]
+                at += 1
+                continue
+            reference, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+            back = (len(out) - (reference >> 4)) % _WINDOW
+            if back == 0 or back > len(out) or at > len(data) or len(out) > MAX_RTF_BYTES:
+                return bytes(out[len(_PRESET) :])
+            length = (reference & 15) + 2
+            piece = out[-back:][:length]
+            out += (piece * (length // len(piece) + 1))[:length]  # what is copied may reach into itself
+    return bytes(out[len(_PRESET) :])
 
 
-def _copied(window: bytearray, offset: int, length: int, write: int) -> bytes:
-    """`length` bytes from `offset` on; what is copied may reach into itself."""
-    piece = bytearray()
-    for step in range(length):
-        at = (offset + step) % _WINDOW
-        behind = (at - write) % _WINDOW
-        piece.append(piece[behind] if behind < len(piece) else window[at])
-    return bytes(piece)
+_CODE_PAGES = {
+    65001: "utf-8", 20866: "koi8-r", 21866: "koi8-u", 936: "gb18030", 54936: "gb18030", 51932: "euc_jp",
+    51949: "euc_kr", 50220: "iso2022_jp", 50221: "iso2022_jp", 50222: "iso2022_jp", 20127: "", 1200: "utf-16-le",
+    10000: "mac_roman", 52936: "hz",
+}  # fmt: skip
 
 
 def codepage_label(number: int) -> str:
     """The name of a charset for the number of a Windows code page."""
     if 28591 <= number <= 28606:
         return f"iso-8859-{number - 28590}"
-    special = {
-        65001: "utf-8", 20866: "koi8-r", 21866: "koi8-u", 936: "gb18030", 54936: "gb18030", 51932: "euc_jp",
-        51949: "euc_kr", 50220: "iso2022_jp", 50221: "iso2022_jp", 50222: "iso2022_jp", 20127: "", 1200: "utf-16-le",
-        10000: "mac_roman", 52936: "hz",
-    }  # fmt: skip
-    return special.get(number, f"cp{number}" if number else "")
+    return _CODE_PAGES.get(number, f"cp{number}" if number else "")
 
 
 #: The code page of a font by its \fcharset.
@@ -168,9 +160,10 @@ class _Unwrapping:
         elif word in _UNREAD or (starred and word != "htmltag"):
             self._state = replace(self._state, unread=True)
         elif word == "f":
-            self._flush()
             self._table_font = value if number else 0
-            self._state = replace(self._state, font=self._table_font)
+            if self._table_font != self._state.font:
+                self._flush()
+                self._state = replace(self._state, font=self._table_font)
         elif word == "fcharset" and len(self._fonts) < 10_000:
             self._fonts[self._table_font] = _CHARSETS.get(value if number else 0, 0)
         elif word == "ansicpg":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import plistlib
 import re
 import zlib
@@ -12,6 +11,7 @@ from itertools import islice
 from urllib.parse import unquote
 
 from headwater.decode import Undecodable
+from worker.endings import ending_of
 from worker.extracted import Extracted, Input, Member, Refused, flat
 from worker.labelled import labelled
 from worker.mime import Part, part_of
@@ -227,7 +227,7 @@ def _name(url: str, mime: str) -> str:
     parts = [part for part in re.split(r"[/\\]+", path) if part not in ("", ".", "..")]
     name = "/".join(parts)[-MAX_NAME_CHARS:] or "page"
     has_ending = len(parts) > 1 and not path.endswith("/") and re.search(r"\.[A-Za-z0-9]{1,5}$", parts[-1])
-    return name if has_ending else name + (mimetypes.guess_extension(mime) or "")
+    return name if has_ending else name + (ending_of(mime) or "")
 
 
 def _characters(data: bytes, charset: str) -> str:

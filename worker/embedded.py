@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from worker.extracted import Member, Refused
+from worker.ole import opened
 from worker.package import Broken, Package
 
 __all__ = ["Carried", "document_ending", "members", "packed_file", "unpacked"]
@@ -42,10 +42,8 @@ class Carried:
 
 def unpacked(data: bytes, name: str) -> Carried | None:
     """The file that an OLE container called `name` carries; None when it carries none, only a drawing, say."""
-    import olefile
-
     try:
-        with olefile.OleFileIO(io.BytesIO(data)) as container:
+        with opened(data) as container:
             streams = {"/".join(path).lower(): path for path in container.listdir(storages=False)}
             if native := streams.get("\x01ole10native"):
                 return packed_file(container.openstream(native).read(), name)
@@ -54,7 +52,7 @@ def unpacked(data: bytes, name: str) -> Carried | None:
                     return Carried(name, (), container.openstream(streams[wanted]).read())
             ending = document_ending(streams)
             return None if ending is None else Carried(_renamed(name, ending), (), data)
-    except MemoryError:
+    except (Broken, MemoryError):
         raise
     except Exception as error:  # olefile meets struct, index and value errors in a damaged container
         raise Broken("a damaged OLE container") from error

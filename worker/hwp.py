@@ -16,6 +16,8 @@ from typing import Any
 
 from worker.extracted import Extracted, Input, Refused, flat, one_line
 from worker.odfbody import joined
+from worker.ole import opened
+from worker.package import Broken
 from worker.xmlevents import read_xml
 
 __all__ = ["read_hwp", "read_hwpx"]
@@ -109,12 +111,16 @@ def _document(kind: str, text: _Text, fields: Mapping[str, object], broken: int)
 
 
 def read_hwp(found: Input) -> Extracted:
-    import olefile
-
     try:
-        ole = olefile.OleFileIO(io.BytesIO(found.data))
+        ole = opened(found.data)
         head = ole.openstream("FileHeader").read(40)
-    except (OSError, ValueError, IndexError, struct.error) as error:  # what olefile raises for broken containers
+    except (
+        Broken,
+        OSError,
+        ValueError,
+        IndexError,
+        struct.error,
+    ) as error:  # what olefile raises for broken containers
         raise Refused("damaged", "a damaged hwp document") from error
     if not head.startswith(b"HWP Document File"):
         raise Refused("unsupported", "this OLE container is not read")

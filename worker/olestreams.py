@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import io
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from worker.embedded import Carried, document_ending, packed_file
 from worker.extracted import Member, Refused, flat
+from worker.ole import opened
 from worker.olewriter import container
 from worker.package import Broken
 
@@ -43,17 +43,10 @@ class Streams:
     """The streams of a container by their paths, of which case does not matter. Raises Broken."""
 
     def __init__(self, data: bytes) -> None:
-        import olefile
-
-        try:
-            self._file = olefile.OleFileIO(io.BytesIO(data))
-            #: True once a stream was shorter than it should be
-            self.cut_off = False
-            self._paths = {"/".join(path).lower(): path for path in self._file.listdir(storages=False)}
-        except MemoryError:
-            raise
-        except Exception as error:  # olefile meets struct, index and value errors in a damaged container
-            raise Broken("a damaged OLE container") from error
+        self._file = opened(data)
+        self._paths = {"/".join(path).lower(): path for path in self._file.listdir(storages=False)}
+        #: True once a stream was shorter than it should be
+        self.cut_off = False
 
     def names(self) -> list[str]:
         return list(self._paths)
@@ -76,7 +69,7 @@ class Streams:
             self.cut_off |= len(data) < min(_MOST_BYTES, self._file.get_size(path))
         except MemoryError:
             raise
-        except Exception as error:  # as above
+        except Exception as error:  # olefile meets struct, index and value errors in a damaged container
             raise Broken("a damaged stream") from error
         return data
 

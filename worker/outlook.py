@@ -5,7 +5,6 @@ Own reader, since kreuzberg 4.10 loses bodies that are only in RTF, names of cod
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from headwater.decode import Undecodable
 from worker.extracted import Extracted, Input, Member, Refused, flat, one_line
 from worker.labelled import labelled
+from worker.ole import opened
 from worker.rtfbody import body_of, codepage_label, decompressed
 from worker.smime import signed_content
 
@@ -53,10 +53,8 @@ _FIELDS = (
 
 
 def read_item(found: Input) -> Extracted:
-    import olefile
-
     try:
-        ole = olefile.OleFileIO(io.BytesIO(found.data))
+        ole = opened(found.data)
         reading = _Reading(ole, MAX_READ_FACTOR * len(found.data))
         item = _Storage(reading, (), "top")
         text = reading.text_of(item)

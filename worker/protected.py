@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 
 from worker.extracted import Extracted, Input, Refused
+from worker.ole import is_oversized
 
 __all__ = ["read_protected"]
 
@@ -22,7 +23,8 @@ def read_protected(found: Input) -> Extracted:
     """The document as it is without its password."""
     from worker.extract import read  # it names this module, by which it gets here
 
-    plain = _opened(found.data, (*_OWN_PASSWORDS, *found.passwords[:_MOST_TRIES]))
+    tries = () if is_oversized(found.data) else (*_OWN_PASSWORDS, *found.passwords[:_MOST_TRIES])
+    plain = _opened(found.data, tries)
     if plain is None:
         raise Refused("encrypted", "protected by a password")
     inner = read(plain, found.name, passwords=found.passwords, ocr=found.ocr, on_part=found.on_part)

@@ -56,7 +56,8 @@ def main() -> None:
     write_frame(answers, {"ready": True})
     while (request := read_frame(requests)) is not None:
         replies = _Replies(answers, request[0].get("id"))
-        replies.send(server.answer(*request, announce=replies.announce))
+        answer = server.answer(*request, announce=replies.announce)
+        replies.send({**answer, "last": engine_is_broken()})
         if engine_is_broken():
             return  # the next document gets a new child
 

@@ -146,7 +146,8 @@ class _Child:
         try:
             self._exchange.send({"name": name, "id": number, "skipped": dict(skipped)}, data, self._deadline())
             reach("sandbox:asked")
-            answer = understand(self._receive(number), number)
+            reply = self._receive(number)
+            answer = understand(reply, number)
         except Late:
             raise _Dead(f"the extraction took longer than {self._timeout_s:.0f} s") from None
         except Ended:
@@ -156,6 +157,7 @@ class _Child:
         except Garbled as error:
             raise _Dead(f"the extraction gave no proper answer: {error}") from None
         self._tidy()
+        self._spent |= reply.get("last") is True  # it ends, which may not show yet
         self._spent |= isinstance(answer, Failure)  # whatever broke may be broken still: the next gets a new child
         return answer
 

@@ -74,7 +74,10 @@ def _is_on_page(folder: Path, hit: Hit) -> bool:
 def _is_on_lines(folder: Path, hit: Hit) -> bool:
     command = ["sed", "-n", f"{hit.start_line},{hit.end_line}p"]
     done = subprocess.run(command, input=_bytes_of(folder, hit), capture_output=True, check=True)
-    shown = done.stdout.decode("utf-8", "replace")
+    try:
+        shown = done.stdout.decode()
+    except UnicodeDecodeError:
+        shown = done.stdout.decode("cp1252", "replace")  # what is not UTF-8 in a folder of Western documents
     return "".join(hit.text.split()) in "".join(shown.split())
 
 

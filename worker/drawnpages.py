@@ -10,6 +10,7 @@ from worker.drawnwords import PartWords
 from worker.extracted import Extracted, Input, Refused, one_line
 from worker.package import XML_ERRORS, Broken, Package, local, xml_parser
 from worker.properties import properties
+from worker.writing import unread
 
 __all__ = ["read_visio", "read_xps"]
 
@@ -67,7 +68,7 @@ def _read(kind: str, package: Package, parts: list[str], reader: _Reader) -> Ext
     named, custom = properties(package)
     title = one_line(str(named.pop("title", "")))
     metadata = {**custom, **named, "pages": len(parts)}
-    partial = f"{broken} page{'s'[: broken > 1]} could not be read" if broken else None
+    partial = unread(broken, "page")
     return Extracted(kind, text, 0, title, metadata, tuple(min(s, len(text)) for s in starts), False, partial)
 
 

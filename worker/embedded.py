@@ -10,13 +10,13 @@ from worker.extracted import Member, Refused
 from worker.ole import opened
 from worker.package import Broken, Package
 
-__all__ = ["Carried", "document_ending", "members", "packed_file", "unpacked"]
+__all__ = ["FILE_STREAMS", "Carried", "document_ending", "members", "packed_file", "unpacked"]
 
 #: A larger OLE container is given as it is, for taking it apart needs it in memory.
 MAX_CONTAINER_BYTES = 64 << 20
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 #: Streams that are a file, in the order in which they are looked for.
-_FILE_STREAMS = ("package", "contents", "embeddedodf")
+FILE_STREAMS = ("package", "contents", "embeddedodf")
 #: Streams of a container that is a document itself, with the ending that its name lacks.
 _DOCUMENT_STREAMS = {
     "worddocument": ".doc",
@@ -47,7 +47,7 @@ def unpacked(data: bytes, name: str) -> Carried | None:
             streams = {"/".join(path).lower(): path for path in container.listdir(storages=False)}
             if native := streams.get("\x01ole10native"):
                 return packed_file(container.openstream(native).read(), name)
-            for wanted in _FILE_STREAMS:
+            for wanted in FILE_STREAMS:
                 if wanted in streams:
                     return Carried(name, (), container.openstream(streams[wanted]).read())
             ending = document_ending(streams)

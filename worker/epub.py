@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 from headwater.decode import Undecodable, decode
 from worker.extracted import Extracted, Input, Refused, flat, markdown_title, one_line
-from worker.odfbody import joined
 from worker.webpage import read_page
+from worker.writing import joined, unread
 from worker.xmlevents import read_xml
 
 __all__ = ["read_epub"]
@@ -69,7 +69,7 @@ def _book(archive: zipfile.ZipFile) -> Extracted:
     if broken and not texts:
         raise Refused("damaged", "a damaged epub document")
     text, pages = joined(texts, range(len(texts)))
-    partial = f"{broken} part{'s'[: broken > 1]} could not be read" if broken else None
+    partial = unread(broken)
     title = one_line(next(iter(package.fields.get("title", ())), None)) or one_line(markdown_title(text))
     return Extracted("epub", text, 0, title, package.metadata(), pages, False, partial)
 

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from worker.biff import is_bare
 from worker.extracted import Refused
+from worker.headings import LINE_HEADINGS
 
 __all__ = ["ARCHIVES", "Format", "of_text", "sniff"]
 
@@ -192,8 +193,7 @@ _ODF_START = re.compile(_PROLOGUE + r"(?:<!doctype[^>]*+>\s*+)?<office:document(
 _XML_START = re.compile(
     r"\s*+<(?:\?xml\s|(?:rss|feed|rdf:RDF|opml|kml|FictionBook|TEI|tmx|xliff)[\s>]|[a-zA-Z][\w:.-]*+\s[^<>]{0,2000}?\bxmlns)"
 )
-#: Kinds whose headings stand in lines of their own, and how some of them must begin.
-_LINE_KINDS = frozenset(("org", "asciidoc", "mediawiki", "latex", "texinfo", "man"))
+#: How some kinds whose headings stand in lines of their own must begin.
 _STARTS = (
     ("man", re.compile(r"(?:[.'][ \t]*\\\"[^\n]*+\n|\s*+\n)*+\.(?:TH|Dd)[ \t]")),
     ("latex", re.compile(r"(?:\s*+%[^\n]*+\n|\s*+\n)*+\s*+\\documentclass\b")),
@@ -273,7 +273,7 @@ def of_text(text: str, name: str) -> Format:
     if by_name in ("markdown", "rst", "subtitles"):
         return Format(by_name)
     lines = by_name or next((kind for kind, start in _STARTS if start.match(head)), "")
-    if lines in _LINE_KINDS:
+    if lines in LINE_HEADINGS:
         return Format(lines)
     return Format(_kind_of_characters(head))
 

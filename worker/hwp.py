@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any
 
 from worker.extracted import Extracted, Input, Refused, flat, one_line
-from worker.odfbody import joined
 from worker.ole import opened
 from worker.package import Broken
+from worker.writing import joined, table_lines, unread
 from worker.xmlevents import read_xml
 
 __all__ = ["read_hwp", "read_hwpx"]
@@ -74,7 +74,7 @@ class _Text:
         blocks = part.blocks
         if part.name == "tbl":
             part.end_cell()
-            blocks = _table(part.rows)
+            blocks = list(table_lines(part.rows.values()))
         if part.name in _HEADERS:
             self.furniture += blocks
         elif blocks:
@@ -90,19 +90,13 @@ class _Text:
         return [*self.parts[0].blocks, *(["## Headers and footers", *furniture] if furniture else [])]
 
 
-def _table(rows: Mapping[int, list[str]]) -> list[str]:
-    lines = [f"| {' | '.join(cells)} |" for cells in rows.values()]
-    lines[1:1] = ["| " + " | ".join(["---"] * len(cells)) + " |" for cells in list(rows.values())[:1]]
-    return lines
-
-
 def _document(kind: str, text: _Text, fields: Mapping[str, object], broken: int) -> Extracted:
     blocks = text.blocks()
     if broken and not blocks:
         raise Refused("damaged", f"a damaged {kind} document")
     named = [f"- {key.title()}: {fields[key]}" for key in ("subject", "description", "keywords") if fields.get(key)]
     content, _ = joined([*blocks, *(["## Properties", *named] if named else [])])
-    partial = f"{broken} part{'s'[: broken > 1]} could not be read" if broken else None
+    partial = unread(broken)
     rest = {key: value for key, value in fields.items() if key != "title"}
     return Extracted(kind, content, 0, one_line(str(fields.get("title") or "")), flat(rest), (), False, partial)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from worker.extracted import Extracted, Input, Refused, flat, markdown_title, one_line
-from worker.odfbody import joined
+from worker.writing import joined, table_lines, unread
 from worker.xmlevents import read_xml
 
 __all__ = ["read_iwork"]
@@ -93,7 +93,7 @@ def _document(kind: str, body: _Body, whole: bool) -> Extracted:
         starts.append(starts[-1] + len(part))
     text = "".join(parts)
     title = one_line(fields.pop("title", "")) or one_line(markdown_title(text) if kind != "numbers" else None)
-    partial = None if whole else "1 part could not be read"
+    partial = unread(int(not whole))
     pages = tuple(starts) if len(parts) > 1 else ()
     return Extracted(kind, text, 0, title, flat(fields), pages, False, partial)
 
@@ -324,10 +324,5 @@ def _rows(cells: Mapping[int, str]) -> list[str]:
         rows.setdefault(at // _COLUMNS, {})[at % _COLUMNS] = cells[at]
     width = max((max(row) + 1 for row in rows.values()), default=0)
     full = len(rows) * width <= 20 * len(cells) + 1000
-    lines = []
-    for row in rows.values():
-        columns = [row.get(column, "") for column in range(width)] if full else list(row.values())
-        lines.append("| " + " | ".join(columns) + " |")
-        if len(lines) == 1:
-            lines.append("| " + " | ".join(["---"] * len(columns)) + " |")
-    return lines
+    filled = ([row.get(column, "") for column in range(width)] if full else list(row.values()) for row in rows.values())
+    return list(table_lines(filled))

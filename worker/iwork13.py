@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from worker.extracted import Extracted, Input, Refused, one_line
 from worker.iwa import Message, objects
-from worker.odfbody import joined
+from worker.writing import joined, table_lines, unread
 
 __all__ = ["read_iwork13"]
 
@@ -97,7 +97,7 @@ class _Document:
             raise Refused("damaged", f"a damaged {self._kind} document")
         text, starts = joined(blocks, pages)
         title = one_line(blocks[0].removeprefix("## ")) if self._kind == "keynote" and blocks else None
-        partial = f"{self._broken} part{'s'[: self._broken > 1]} could not be read" if self._broken else None
+        partial = unread(self._broken)
         return Extracted(self._kind, text, 0, title, {}, starts, False, partial)
 
     def _all_blocks(self) -> Iterator[tuple[bool, str]]:
@@ -183,8 +183,7 @@ class _Document:
             for row in Message(data).messages(5):
                 cells = list(_cells(row, strings, rich))
                 rows += [cells] if any(cells) else []
-        lines = [f"| {' | '.join(cells)} |" for cells in rows]
-        lines[1:1] = ["| " + " | ".join(["---"] * len(rows[0])) + " |"] if rows else []
+        lines = list(table_lines(rows))
         name = " ".join(table.text(8).split())
         return [f"### {name}", *lines] if name and lines else lines
 

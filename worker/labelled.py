@@ -7,7 +7,7 @@ import re
 
 from headwater.decode import Undecodable, decode
 
-__all__ = ["labelled"]
+__all__ = ["characters", "labelled"]
 
 #: What a label means in practice: the superset that mail programs use in its place.
 _SUPERSETS = {
@@ -41,6 +41,14 @@ def labelled(data: bytes, label: str) -> str:
         return data.decode(codec)
     except UnicodeDecodeError:
         return _guessed(data, codec)
+
+
+def characters(data: bytes, label: str, otherwise: str = "utf-8") -> str:
+    """`labelled`, and where that fails what can be read by the codec `otherwise`."""
+    try:
+        return labelled(data, label)
+    except Undecodable:
+        return data.decode(otherwise, "replace")
 
 
 def _codec(label: str) -> str:

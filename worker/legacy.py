@@ -16,10 +16,11 @@ from worker.olestreams import Streams, embedded_documents, embedded_files, membe
 from worker.package import Broken
 from worker.properties import described
 from worker.protected import read_protected
+from worker.writing import escaped, unread
 
 __all__ = ["below", "read_bare_workbook", "read_legacy"]
 
-_DAMAGED = "1 part could not be read"
+_DAMAGED = unread(1)
 #: bit of the head of a Word document that is encrypted, and what the head of an encrypted presentation has
 _WORD_ENCRYPTED, _SLIDES_ENCRYPTED = 0x01, b"\xdf\xc4\xd1\xf3"
 #: a title that a program made of the name of the file
@@ -96,17 +97,12 @@ def below(text: str, beside: Mapping[str, list[str]], files: Sequence[Carried], 
     blocks = [text.rstrip("\n")] if text.strip() else []
     for heading, paragraphs in beside.items():
         new = [line for line in dict.fromkeys(paragraphs) if line.strip() and not known.has(line, [line])]
-        blocks += [f"## {heading}", *map(_escaped, new)] if new else []
+        blocks += [f"## {heading}", *map(escaped, new)] if new else []
     packed = [line for file in files for line in dict.fromkeys((file.name, *file.paths)) if file.paths]
     blocks += ["## Embedded files", *packed] if packed else []
     new = [line for line in about if not known.has(line.partition(": ")[2], [line])]
-    blocks += ["## Properties", *map(_escaped, new)] if new else []
+    blocks += ["## Properties", *map(escaped, new)] if new else []
     return "\n\n".join(blocks) + "\n" if blocks else ""
-
-
-def _escaped(line: str) -> str:
-    """No line of a document may become a heading of ours."""
-    return f"\\{line}" if line.startswith("#") else line
 
 
 # -- the three programs -------------------------------------------------------------------------------------------
@@ -143,7 +139,7 @@ def _presentation(streams: Streams) -> _Words:
     pages: list[int] = []
     at = 0
     for slide in deck.slides:
-        beside = ((f"### {heading}", *map(_escaped, lines)) for heading, lines in slide.beside.items() if lines)
+        beside = ((f"### {heading}", *map(escaped, lines)) for heading, lines in slide.beside.items() if lines)
         part = "\n\n".join([*slide.paragraphs, *(line for lines in beside for line in lines)])
         pages.append(at)
         parts.append(part)

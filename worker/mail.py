@@ -18,6 +18,7 @@ from worker.extracted import Extracted, Input, Member, Refused, flat, one_line
 from worker.mime import Part, header_text, mail_of, part_of, uuencoded
 from worker.smime import signed_content
 from worker.webpage import read_page
+from worker.writing import unread
 
 __all__ = ["read_emlx", "read_mail", "read_mbox", "read_saved_page"]
 
@@ -136,7 +137,7 @@ class _Reading:
                 if self.body().strip()
                 else "only its heads, for its content is encrypted"
             )
-        return f"{self.failed} part{'s'[: self.failed > 1]} could not be read" if self.failed else None
+        return unread(self.failed)
 
     def read(self, part: Part, depth: int = 0) -> None:
         if depth > MAX_DEPTH:

@@ -166,11 +166,14 @@ class _Walk:
             self.found += 1
             self._chars_left = max(0, self._chars_left - len(whole.text))
             yield Piece(name, whole)
-        for member in whole.members if self._limits.depth else ():
-            if (why := self._spent(above)) is not None:
-                self._reading.cut = why
-                return
-            yield from self._member(member, name, above)
+        try:
+            for member in whole.members if self._limits.depth else ():
+                if (why := self._spent(above)) is not None:
+                    self._reading.cut = why
+                    return
+                yield from self._member(member, name, above)
+        except Refused as refused:  # of the container, past what was given of it
+            self._reading.partial.append(f"the files within it: {refused.reason}")
 
     def _spent(self, above: tuple[bytes, ...]) -> str | None:
         """Why nothing more of a document is read."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 
-__all__ = ["Body", "joined", "prefixed"]
+__all__ = ["Body", "prefixed"]
 
 #: Elements of which nothing is for readers. Tracked changes hold what was deleted; the sources of an index, how it
 #: is made; the class of a frame on a master slide tells what a writer is to type there.
@@ -84,18 +83,6 @@ def prefixed(namespace: str, local: str) -> str:
     prefix = _SHORTER.get(known[1], known[1]) if known else _OTHER_NAMESPACES.get(namespace, "")
     name = f"{prefix}:{local}" if prefix else local
     return _OLD_NAMES.get(name, name)
-
-
-def joined(blocks: Sequence[str], pages: Sequence[int] = ()) -> tuple[str, tuple[int, ...]]:
-    """Blocks with a blank line between, rows and list items without; and where the blocks `pages` start."""
-    parts: list[str] = []
-    starts = [0]
-    for block, following in pairwise([*blocks, ""]):
-        close = any(block.lstrip().startswith(m) and following.lstrip().startswith(m) for m in ("- ", "| "))
-        parts += [block, "\n" if close else "\n\n"]
-        starts.append(starts[-1] + len(block) + len(parts[-1]))
-    text = "".join(parts).rstrip() + "\n" if parts else ""
-    return text, tuple(min(starts[page], len(text)) for page in pages)
 
 
 @dataclass(slots=True)

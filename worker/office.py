@@ -1,4 +1,4 @@
-"""Binary documents (office formats, mail, e-books) through kreuzberg, imported only when one arrives."""
+"""Office formats and notebooks through kreuzberg, imported only when one arrives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from worker.extracted import Extracted, Input, Refused, flat, markdown_title, one_line
+from worker.writing import unread
 
 if TYPE_CHECKING:
     from kreuzberg import ExtractionConfig, ExtractionResult, PageConfig
@@ -27,18 +28,11 @@ _PAGE_MARK = "\n\n\u2402{page_num}\u2403\n\n"
 _PAGE_MARK_FOUND = re.compile("\\s*\u2402(\\d+)\u2403\\s*")
 
 
-#: Kinds of which the library is to write plain lines, not Markdown: Markdown from a PDF guesses headings from font
-#: sizes and moves paragraphs about.
-_PLAIN = frozenset(("pdf", "rtf", "eml", "msg"))
-
-
 def read_document(found: Input) -> Extracted:
     result = kreuzberg_result(found)
-    text, pages = _marked_pages(clean_lines(result.content))
-    if found.kind not in _PLAIN:
-        text, pages = _tidied(text, pages)
+    text, pages = _tidied(*_marked_pages(clean_lines(result.content)))
     fields: Mapping[str, Any] = result.metadata
-    headed = found.kind not in _PLAIN and found.kind not in ("xlsx", "xls", "ods")  # "Sheet1" is no title
+    headed = found.kind not in ("xlsx", "xls")  # "Sheet1" is no title
     title = document_title(fields, text if headed else "")
     pages = pages or _sheets(text, fields.get("sheet_names"))
     return Extracted(
@@ -93,12 +87,13 @@ def _config(kind: str, options: dict[str, Any]) -> ExtractionConfig:
     common: dict[str, Any] = {
         "use_cache": False,
         "enable_quality_processing": False,
-        "output_format": "plain" if kind in _PLAIN else "markdown",
+        # Markdown from a PDF guesses headings from font sizes and moves paragraphs about.
+        "output_format": "plain" if kind == "pdf" else "markdown",
         "pages": _page_config(kind),
         "postprocessor": kreuzberg.PostProcessorConfig(enabled=False),
         "concurrency": kreuzberg.ConcurrencyConfig(max_threads=1),
         "tree_sitter": kreuzberg.TreeSitterConfig(enabled=False),
-        # Not in the type stub of 4.10. Without it pictures attached to a mail go to Tesseract, `ocr` or not.
+        # Not in the type stub of 4.10. Without it pictures in documents go to Tesseract, `ocr` or not.
         "disable_ocr": True,
     }
     return kreuzberg.ExtractionConfig(**common | options)
@@ -204,17 +199,12 @@ _DOCUMENT_FIELDS = {
     "subject": "subject",
     "keywords": "keywords",
     "language": "language",
-    "from_email": "from",
-    "to_emails": "to",
-    "cc_emails": "cc",
-    "attachments": "attachments",
 }
 
 
 def document_title(fields: Mapping[str, Any], markdown: str) -> str | None:
-    """The title property unless it is a file name, the subject of a mail, or the first heading."""
-    mail = fields.get("format_type") == "email"
-    own = one_line(str(fields.get("subject" if mail else "title") or ""))
+    """The title property unless it is a file name, or the first heading."""
+    own = one_line(str(fields.get("title") or ""))
     if own and not _FILE_NAME.fullmatch(own):
         return own
     return one_line(markdown_title(markdown))
@@ -222,8 +212,6 @@ def document_title(fields: Mapping[str, Any], markdown: str) -> str | None:
 
 def document_metadata(fields: Mapping[str, Any]) -> dict[str, object]:
     named = {ours: fields.get(theirs) for theirs, ours in _DOCUMENT_FIELDS.items()}
-    if fields.get("format_type") == "email":
-        named["date"] = named.pop("created")
     authors = named["author"]
     named["author"] = ", ".join(str(a) for a in authors) if isinstance(authors, list) else authors
     return flat(named)
@@ -235,4 +223,4 @@ def unread_parts(warnings: Iterable[Any]) -> str | None:
     own = (warning for warning in warnings if not warning.source.endswith("_embedded_objects"))
     messages = [str(warning.message).lower() for warning in own]
     failed = [message for message in messages if "ocr" not in message and "image" not in message]
-    return f"{len(failed)} part{'s'[: len(failed) > 1]} could not be read" if failed else None
+    return unread(len(failed))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from worker.embedded import packed_file
+
 __all__ = ["unpacked"]
 
 
@@ -15,7 +17,10 @@ def unpacked(data: bytes) -> tuple[str, bytes]:
         _, at = _counted(data, at)  # item
         size = int.from_bytes(data[at : at + 4], "little")
         native = data[at + 4 : at + 4 + size]
-        return _package(native) if class_name == "Package" else ("", native)
+        if class_name != "Package":
+            return "", native
+        packed = packed_file(len(native).to_bytes(4, "little") + native, "")
+        return packed.name, packed.data
     except ValueError:
         return "", data
 
@@ -25,19 +30,3 @@ def _counted(data: bytes, at: int) -> tuple[str, int]:
     if at + 4 + size > len(data):
         raise ValueError("a text beyond the end")
     return data[at + 4 : at + 4 + size].rstrip(b"\0").decode("latin-1"), at + 4 + size
-
-
-def _package(native: bytes) -> tuple[str, bytes]:
-    """A file that the Packager wrapped: its label, where it came from and once more, its bytes."""
-    label, at = _ended(native, 2)
-    _, at = _ended(native, at)
-    _, at = _counted(native, at + 4)
-    size = int.from_bytes(native[at : at + 4], "little")
-    return label, native[at + 4 : at + 4 + size]
-
-
-def _ended(data: bytes, at: int) -> tuple[str, int]:
-    end = data.find(b"\0", at)
-    if end < 0:
-        raise ValueError("a text without an end")
-    return data[at:end].decode("cp1252", "replace"), end + 1

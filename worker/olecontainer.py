@@ -11,6 +11,7 @@ from worker.legacy import below
 from worker.olestreams import Streams, embedded_documents, embedded_files, members, property_sets
 from worker.package import Broken
 from worker.properties import described
+from worker.writing import escaped
 
 __all__ = ["read_container"]
 
@@ -53,4 +54,4 @@ def _publication(data: bytes) -> str:
             size = int.from_bytes(data[at + 20 : at + 24], "little")
             texts.append(data[start : start + size].decode("utf-16-le", "replace"))
     lines = (" ".join(_MARKS.sub("", line).split()) for text in texts for line in _PARAGRAPH_END.split(text))
-    return "\n\n".join(f"\\{line}" if line.startswith("#") else line for line in lines if line)
+    return "\n\n".join(escaped(line) for line in lines if line)

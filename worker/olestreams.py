@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from worker.embedded import Carried, document_ending, packed_file
+from worker.embedded import FILE_STREAMS, Carried, document_ending, packed_file
 from worker.extracted import Member, Refused, flat
 from worker.ole import opened
 from worker.olewriter import container
@@ -36,7 +36,7 @@ _CUSTOM = bytes.fromhex("05d5cdd59c2e1b10939708002b2cf9ae")
 _UNICODE = 1200
 #: streams that are a file, and the one of the Packager, which names it
 _PACKED = "\x01ole10native"
-_FILE_STREAMS = (_PACKED, "package", "contents", "embeddedodf")
+_PACKED_OR_FILE = (_PACKED, *FILE_STREAMS)
 
 
 class Streams:
@@ -151,7 +151,7 @@ def embedded_files(streams: Streams) -> list[Carried]:
     """Files that the Packager or a program put into a document, with the names and paths that they had."""
     found: list[Carried] = []
     left = _MOST_FILE_BYTES
-    wanted = (name for name in streams.names() if "/" in name and name.rpartition("/")[2] in _FILE_STREAMS)
+    wanted = (name for name in streams.names() if "/" in name and name.rpartition("/")[2] in _PACKED_OR_FILE)
     for name in islice(wanted, _MOST_FILES):
         place, _, stream = name.rpartition("/")
         own = f"{place.rpartition('/')[2]}.bin"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from worker.extracted import Extracted, Input, Member, Refused, flat, one_line
-from worker.odfbody import joined
 from worker.onestore import FILE, Damaged, Properties, Space, packaged, spaces
+from worker.writing import joined
 
 __all__ = ["read_onenote"]
 

@@ -23,6 +23,7 @@ from worker.package import Broken, Package
 from worker.properties import described, properties
 from worker.readings import with_readings
 from worker.wordrepair import repaired, restored
+from worker.writing import unread
 
 __all__ = ["read_ooxml"]
 
@@ -93,7 +94,7 @@ def _completed(read: Extracted, package: Package, survey: Survey) -> Extracted:
             files = [_escaped(package.full(part).rpartition("/")[2]) for part in survey.embedded]
         tail += _section("Embedded files", files, "##")
         tail += _section("Properties", map(_escaped, described(named, custom)), "##")
-    partial = read.partial or _broken(survey.broken)
+    partial = read.partial or unread(survey.broken)
     title = read.title or (one_line(str(named.get("title", ""))) if not read.text else None)
     named.pop("title", None)
     if survey.groups:
@@ -107,10 +108,6 @@ def _completed(read: Extracted, package: Package, survey: Survey) -> Extracted:
         partial=partial,
         members=members(package, survey.embedded),
     )
-
-
-def _broken(count: int) -> str | None:
-    return f"{count} part{'s'[: count > 1]} could not be read" if count else None
 
 
 # Slides and sheets ----------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from worker.extracted import Extracted, Input, Member, Refused, flat, markdown_title, one_line
-from worker.odfbody import Body, joined, prefixed
+from worker.odfbody import Body, prefixed
 from worker.odfcrypt import Manifest
+from worker.writing import joined, unread
 from worker.xmlevents import Handler, read_xml
 
 __all__ = ["read_flat", "read_package"]
@@ -134,7 +135,7 @@ def _document(kind: str, body: Body, properties: _Properties, broken: int, membe
     lines = properties.lines()
     blocks += ["## Properties", *lines] if lines else []
     text, pages = joined(blocks, body.pages)
-    partial = f"{broken} part{'s'[: broken > 1]} could not be read" if broken else None
+    partial = unread(broken)
     return Extracted(kind, text, 0, title, properties.metadata(), pages, False, partial, members=members)
 
 

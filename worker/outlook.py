@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from headwater.decode import Undecodable
 from worker.extracted import Extracted, Input, Member, Refused, flat, one_line
-from worker.labelled import labelled
+from worker.labelled import characters
 from worker.ole import opened
 from worker.rtfbody import body_of, codepage_label, decompressed
 from worker.smime import signed_content
+from worker.writing import unread
 
 if TYPE_CHECKING:
     from olefile import OleFileIO
@@ -63,7 +63,7 @@ def read_item(found: Input) -> Extracted:
         raise
     except Exception as error:  # olefile meets hostile containers with errors of every kind
         raise Refused("damaged", "a damaged Outlook item") from error
-    partial = f"{reading.failed} part{'s'[: reading.failed > 1]} could not be read" if reading.failed else None
+    partial = unread(reading.failed)
     return Extracted(
         found.kind, text, title=title, metadata=metadata, own_lines=False, partial=partial, members=reading.members
     )
@@ -103,7 +103,7 @@ class _Storage:
             return _clean(wide.decode("utf-16-le", "replace"))
         narrow = self.stream(f"__substg1.0_{identifier:04X}{_ANSI}")
         if narrow is not None:
-            return _clean(_characters(narrow, self.reading.charset))
+            return _clean(characters(narrow.rstrip(b"\0"), self.reading.charset, "cp1252"))
         kind, value = self.fixed.get(identifier, (0, b""))
         return _iso_time(int.from_bytes(value, "little")) if kind == _TIME else ""
 
@@ -212,7 +212,8 @@ class _Reading:
 
     def _body(self, item: _Storage) -> str:
         data = item.binary(0x1013)
-        page = _characters(data, codepage_label(item.number(0x3FDE))) if data else item.text(0x1013)
+        charset = codepage_label(item.number(0x3FDE))
+        page = characters(data.rstrip(b"\0"), charset, "cp1252") if data else item.text(0x1013)
         body, failed = body_of(item.text(0x1000), page, decompressed(item.binary(0x1009)))
         self.failed += failed
         return body
@@ -300,13 +301,6 @@ def _person(name: str, addresses: Iterator[str]) -> str:
 
 def _clean(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\x00").replace("\x00", "")
-
-
-def _characters(data: bytes, charset: str) -> str:
-    try:
-        return labelled(data.rstrip(b"\x00"), charset)
-    except Undecodable:
-        return data.decode("cp1252", "replace")
 
 
 def _iso_time(ticks: int) -> str:

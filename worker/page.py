@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+
+from worker.writing import joined
 
 __all__ = ["BLOCKS", "Page"]
 
@@ -70,15 +71,7 @@ class Page:
 
     def paged(self) -> tuple[str, tuple[int, ...]]:
         """The blocks with a blank line between, rows and list items without; and where each page starts."""
-        parts: list[str] = []
-        offsets, at = [], 0
-        for block, following in pairwise([*self._blocks, ""]):
-            close = any(block.lstrip().startswith(m) and following.lstrip().startswith(m) for m in ("- ", "| "))
-            parts += [block, "\n" if close else "\n\n"]
-            offsets.append(at)
-            at += len(block) + len(parts[-1])
-        text = "".join(parts).rstrip() + "\n" if parts else ""
-        return text, tuple(min([*offsets, at][start], len(text)) for start in self._starts)
+        return joined(self._blocks, self._starts)
 
     def _structure(self, name: str, closing: bool) -> None:
         if name in ("ul", "ol"):

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from worker.extracted import Extracted, Input, Member, flat, one_line
 from worker.ole1 import unpacked
 
-__all__ = ["read_rtf"]
+__all__ = ["CHARSETS", "read_rtf"]
 
 _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\(.)|([{}])|([^\\{}\r\n\t\0]+)|\t|\0|[\r\n]+|\\", re.S
 )
 #: Code pages by the character set of a font.
-_CHARSETS = {
+CHARSETS = {
     0: 1252, 2: 1252, 77: 10000, 128: 932, 129: 949, 130: 1361, 134: 936, 136: 950, 161: 1253, 162: 1254, 163: 1258,
     177: 1255, 178: 1256, 186: 1257, 204: 1251, 222: 874, 238: 1250, 254: 437, 255: 850,
 }  # fmt: skip
@@ -297,8 +297,8 @@ class _Walk:
     def _font_table(self, word: str, number: int | None) -> None:
         if word == "f" and number is not None:
             self._font = number
-        elif word == "fcharset" and number in _CHARSETS:
-            self._fonts[self._font] = _codec(_CHARSETS[number])
+        elif word == "fcharset" and number in CHARSETS:
+            self._fonts[self._font] = _codec(CHARSETS[number])
         elif word == "cpg" and number:
             self._fonts[self._font] = _codec(number)
 

@@ -9,6 +9,7 @@ from headwater.decode import Undecodable
 from worker.alternatives import merged
 from worker.extracted import Refused
 from worker.labelled import labelled
+from worker.rtf import CHARSETS
 from worker.webpage import read_page
 
 __all__ = ["body_of", "codepage_label", "decompressed", "unwrapped"]
@@ -79,11 +80,6 @@ def codepage_label(number: int) -> str:
     return _CODE_PAGES.get(number, f"cp{number}" if number else "")
 
 
-#: The code page of a font by its \fcharset.
-_CHARSETS = {
-    0: 1252, 128: 932, 129: 949, 134: 936, 136: 950, 161: 1253, 162: 1254, 163: 1258, 177: 1255, 178: 1256,
-    186: 1257, 204: 1251, 222: 874, 238: 1250,
-}  # fmt: skip
 _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,9})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.S
 )
@@ -165,7 +161,7 @@ class _Unwrapping:
                 self._flush()
                 self._state = replace(self._state, font=self._table_font)
         elif word == "fcharset" and len(self._fonts) < 10_000:
-            self._fonts[self._table_font] = _CHARSETS.get(value if number else 0, 0)
+            self._fonts[self._table_font] = CHARSETS.get(value if number else 0, 0)
         elif word == "ansicpg":
             self._codepage = value
         elif word == "uc":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from headwater.decode import Undecodable
 from worker.extracted import Extracted, Input, Member, Refused, flat, one_line
-from worker.labelled import labelled
+from worker.labelled import characters
 from worker.rtfbody import body_of, codepage_label, decompressed
+from worker.writing import unread
 
 __all__ = ["read_tnef"]
 
@@ -37,12 +37,12 @@ def read_tnef(found: Input) -> Extracted:
         members = tuple(_member(number, file, charset) for number, file in enumerate(files, 1))
     except (struct.error, IndexError) as error:
         raise Refused("damaged", "a damaged winmail.dat") from error
-    subject = _text(properties.get(0x0037)) or _characters(own.get(_SUBJECT, b""), charset)
-    plain = _text(properties.get(0x1000)) or _characters(own.get(_BODY, b""), charset)
+    subject = _text(properties.get(0x0037)) or _letters(own.get(_SUBJECT, b""), charset)
+    plain = _text(properties.get(0x1000)) or _letters(own.get(_BODY, b""), charset)
     body, failed = body_of(plain, _text(properties.get(0x1013)), decompressed(_raw(properties.get(0x1009))))
     head = f"Subject: {' '.join(subject.split())}" if subject.strip() else ""
     text = "\n\n".join(part for part in (head, body) if part.strip())
-    partial = "1 part could not be read" if failed else None
+    partial = unread(int(failed))
     metadata = flat({"subject": subject, "attachments": [member.name for member in members]})
     return Extracted(found.kind, text, 0, one_line(subject), metadata, (), False, partial, members)
 
@@ -76,7 +76,7 @@ def _properties(data: bytes, charset: str) -> Iterator[tuple[int, str | bytes]]:
             if kind == _UNICODE:
                 yield number, value.decode("utf-16-le", "replace")
             elif kind == 0x1E:
-                yield number, _characters(value, charset)
+                yield number, _letters(value, charset)
             elif kind in (0x102, 0x0D):
                 yield number, value
 
@@ -91,7 +91,7 @@ def _member(number: int, file: dict[int, bytes], charset: str) -> Member:
     properties = dict(_properties(file.get(_FILE_PROPERTIES, b""), charset))
     names = (
         _text(properties.get(0x3707)),
-        _characters(file.get(_FILE_NAME, b""), charset),
+        _letters(file.get(_FILE_NAME, b""), charset),
         _text(properties.get(0x3001)),
     )
     name = next((" ".join(one.split()) for one in names if one.strip()), "")
@@ -103,7 +103,7 @@ def _member(number: int, file: dict[int, bytes], charset: str) -> Member:
 
 def _text(value: str | bytes | None) -> str:
     """A body in HTML is binary."""
-    text = _characters(value, "") if isinstance(value, bytes) else value or ""
+    text = _letters(value, "") if isinstance(value, bytes) else value or ""
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
 
 
@@ -111,9 +111,5 @@ def _raw(value: str | bytes | None) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _characters(data: bytes, charset: str) -> str:
-    data = data.rstrip(b"\x00")
-    try:
-        return labelled(data, charset) if data else ""
-    except Undecodable:
-        return data.decode("cp1252", "replace")
+def _letters(data: bytes, charset: str) -> str:
+    return characters(data.rstrip(b"\0"), charset, "cp1252")

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 from urllib.parse import unquote
 
-from headwater.decode import Undecodable
 from worker.endings import ending_of
 from worker.extracted import Extracted, Input, Member, Refused, flat
-from worker.labelled import labelled
+from worker.labelled import characters
 from worker.mime import Part, part_of
 from worker.webpage import read_page
 
@@ -69,7 +68,7 @@ def _pages(archive: object, depth: int) -> Iterator[str]:
     """The page and those in its frames."""
     main = _main(archive)
     if _mime(main) in _HTML:
-        yield _characters(_bytes(main), str(main.get("WebResourceTextEncodingName") or ""))
+        yield characters(_bytes(main), str(main.get("WebResourceTextEncodingName") or ""))
     for frame in _list(archive, "WebSubframeArchives") if depth < MAX_DEPTH else ():
         yield from _pages(frame, depth + 1)
 
@@ -193,7 +192,7 @@ def _content(answer: Part, limit: int) -> bytes:
         body = _inflated(body, limit)
     body = body[:limit]
     if answer.type.startswith("text/") and answer.charset:
-        return _characters(body, answer.charset).encode("utf-8", "replace")[:limit]
+        return characters(body, answer.charset).encode("utf-8", "replace")[:limit]
     return body
 
 
@@ -228,10 +227,3 @@ def _name(url: str, mime: str) -> str:
     name = "/".join(parts)[-MAX_NAME_CHARS:] or "page"
     has_ending = len(parts) > 1 and not path.endswith("/") and re.search(r"\.[A-Za-z0-9]{1,5}$", parts[-1])
     return name if has_ending else name + (ending_of(mime) or "")
-
-
-def _characters(data: bytes, charset: str) -> str:
-    try:
-        return labelled(data, charset)
-    except Undecodable:
-        return data.decode("utf-8", "replace")

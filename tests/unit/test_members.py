@@ -10,12 +10,13 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.extracted import Refused
+from worker.extracted import Extracted, Member, Refused
 from worker.members import Limits, Reading, read_deep
 
 Found = dict[str | None, str]
@@ -244,3 +245,17 @@ def test_damage_ends_in_pieces_or_in_a_refusal(name: str, data: st.DataObject) -
         found_in(damaged, name)
     except Refused as refused:
         assert refused.code and refused.reason
+
+
+def test_a_container_that_breaks_off_between_its_files_keeps_what_it_gave(monkeypatch: pytest.MonkeyPatch) -> None:
+    def members() -> Iterator[Member]:
+        yield Member("a.txt", lambda most: b"One."[:most])
+        raise Refused("damaged", "a damaged list of files")
+
+    def read_one(data: bytes, name: str, **means: object) -> Extracted:
+        return Extracted("zip", "", members=members()) if name == "a.zip" else Extracted("text", data.decode())
+
+    monkeypatch.setattr("worker.members.read", read_one)
+    found, reading = found_and_told(b"-")
+    assert found == {"a.txt": "One."}
+    assert reading.why_partial() == "the files within it: a damaged list of files"

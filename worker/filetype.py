@@ -92,21 +92,23 @@ _OLE_STREAMS = (
     ("FileHeader", Format("hwp", "application/x-hwp", "worker.hwp:read_hwp")),
 )
 
-#: Signature of what holds files, and where it stands.
-_ARCHIVE_SIGNATURES = (
+#: Signature of what has a reader, where it stands, and what it is. One of letters only needs a NUL byte nearby to
+#: count: a text may begin with it.
+_FORMAT_SIGNATURES = (
+    (b"{\\rtf", 0, _RTF),
     (b"\x1f\x8b", 0, _COMPRESSED),
     (b"1AY&SY", 4, _COMPRESSED),
     (b"\xfd7zXZ\x00", 0, _COMPRESSED),
     (b"7z\xbc\xaf\x27\x1c", 0, _SEVEN_ZIP),
     (b"ustar", 257, _TAR),
+    (b"\x78\x9f\x3e\x22", 0, _TNEF),
+    # guidFileType of a section and of a table of contents
+    (bytes.fromhex("e4525c7b8cd8a74daeb15378d02996d3"), 0, _ONE),
+    (bytes.fromhex("a12fff43d9ef764c9ee210ea5722765f"), 0, _ONE),
 )
 
 _ARCHIVE, _IMAGE, _SOUND = "archives of this kind are not read", "images are not read", "sound and video are not read"
-#: guidFileType of a section and of a table of contents of OneNote.
-_ONENOTE = (bytes.fromhex("e4525c7b8cd8a74daeb15378d02996d3"), bytes.fromhex("a12fff43d9ef764c9ee210ea5722765f"))
-
-#: Signature, where it stands, what the file is. One of letters only needs a NUL byte nearby to count: a text
-#: may begin with "ID3 tags are" or "GIF89a is".
+#: Signature, where it stands, what the file is and why it is not read. As above for those of letters only.
 _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\x1f\x9d", 0, "unsupported", _ARCHIVE),
     (b"Rar!\x1a\x07", 0, "unsupported", _ARCHIVE),
@@ -229,21 +231,15 @@ def sniff(data: bytes, name: str) -> Format | None:
         return _zip(data, name)
     if data.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         return _ole(data, name)
-    if data.startswith(b"{\\rtf"):
-        return _RTF
-    for signature, at, archive in _ARCHIVE_SIGNATURES:
+    for signature, at, found in _FORMAT_SIGNATURES:
         if data.startswith(signature, at) and (b"\0" in data[:1024] or not signature.isalnum()):
-            return archive
+            return found
     if _is_pdf(data, name):  # after what may hold one, packed as it is, in its first bytes
         return _PDF
     if is_bare(data):
         return _BARE_WORKBOOK
-    if data.startswith(b"\x78\x9f\x3e\x22"):
-        return _TNEF
     if site := _site(data):
         return site
-    if data.startswith(_ONENOTE):
-        return _ONE
     if picture := _picture(data):
         return Format("image", picture, "worker.ocr:read_picture")
     for signature, at, code, reason in _SIGNATURES:

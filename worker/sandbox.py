@@ -157,11 +157,13 @@ class _Server:
             libraries[piece.read.kind] = piece.read.library
             if piece.name is not None:
                 members.append({"name": piece.name, **_about(piece.read)})
-            found = self._chunks(piece.read)[: _MOST_CHUNKS - len(chunks)]
+            found = self._chunks(piece.read)
             member = None if piece.name is None else len(members) - 1
             chunks += [replace(one, number=len(chunks) + at, member=member) for at, one in enumerate(found)]
-        if len(chunks) >= _MOST_CHUNKS:
-            reading.partial.append(f"only the first {_MOST_CHUNKS} chunks are indexed")
+            if len(chunks) > _MOST_CHUNKS:
+                chunks = chunks[:_MOST_CHUNKS]
+                reading.partial.append(f"only the first {_MOST_CHUNKS} chunks are indexed")
+                break
         return {
             **_about(reading),
             "chunks": [asdict(one) for one in chunks],

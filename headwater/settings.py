@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +39,9 @@ _KNOWN_NAMES = {
     "qdrant_api_key": "QDRANT_API_KEY",
 }
 _TOML = "headwater.toml"
+#: of Tesseract, as "eng+deu"; and how many characters of them
+_LANGUAGES = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\+[A-Za-z][A-Za-z0-9_]*)*")
+_MOST_LANGUAGES = 200
 #: an empty text in the environment
 _EMPTY = '""'
 
@@ -85,7 +89,7 @@ class Settings(BaseSettings):
     language: str = Field(default="auto", pattern=r"^(auto|[a-z]{2})$")
 
     #: languages in which words in pictures and scans are read, by their names in Tesseract: "eng", "eng+deu"; off: none
-    ocr: str = Field(default="off", pattern=r"^[A-Za-z][A-Za-z0-9_]*(\+[A-Za-z][A-Za-z0-9_]*)*$", max_length=200)
+    ocr: str = "off"
 
     #: globs (gitignore syntax): if any is given, only matching files are indexed / matching files never are
     include: Annotated[tuple[str, ...], NoDecode] = ()
@@ -188,6 +192,13 @@ class Settings(BaseSettings):
         if info.data.get("fusion") == "dbsf" and value != cls.model_fields[str(info.field_name)].default:
             raise ValueError("a fusion by scaled scores has none; with it belongs HEADWATER_FUSION=rrf")
         return value
+
+    @field_validator("ocr", mode="after")
+    @classmethod
+    def _languages(cls, value: str) -> str:
+        if _LANGUAGES.fullmatch(value) and len(value) <= _MOST_LANGUAGES:
+            return value
+        raise ValueError("allowed are off, and languages by Tesseract's names, such as eng or eng+deu")
 
     @field_validator("device", mode="after")
     @classmethod

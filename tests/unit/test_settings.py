@@ -235,6 +235,12 @@ def test_what_chunks_depend_on_changes_the_fingerprint_and_nothing_else_does() -
         assert Settings.load(**flags).pipeline_fingerprint() == first
 
 
+@pytest.mark.parametrize("value", ["2", "eng+", "eng deu", "../x", "a" * 300])
+def test_languages_of_ocr_that_are_none_are_refused_with_examples(value: str) -> None:
+    with pytest.raises(SettingsError, match="HEADWATER_OCR .* such as eng or eng"):
+        Settings.load(ocr=value)
+
+
 def test_passwords_come_from_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
     file = tmp_path / "passwords"
     file.write_text("first\n\nsecond one \nfirst\n")

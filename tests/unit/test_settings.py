@@ -237,7 +237,7 @@ def test_what_chunks_depend_on_changes_the_fingerprint_and_nothing_else_does() -
 
 @pytest.mark.parametrize("value", ["2", "eng+", "eng deu", "../x", "a" * 300])
 def test_languages_of_ocr_that_are_none_are_refused_with_examples(value: str) -> None:
-    with pytest.raises(SettingsError, match="HEADWATER_OCR .* such as eng or eng"):
+    with pytest.raises(SettingsError, match=r"HEADWATER_OCR .* such as eng or eng"):
         Settings.load(ocr=value)
 
 

@@ -16,7 +16,7 @@ from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from headwater.errors import BrokerUnavailable
-from headwater.messages import queue_name
+from headwater.messages import namespace, queue_name
 from headwater.settings import Settings
 from headwater.state import find_layout
 
@@ -37,6 +37,7 @@ def broker_url(settings: Settings) -> str:
 def make_app(settings: Settings) -> Celery:
     """Celery as both sides use it: JSON only, late acknowledgement, no results, no remote control."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "headwater.transport:Transport"))
+    spaces = [namespace(settings.collection, source) for source in settings.folders() or (settings.source,)]
     app = Celery("headwater", broker=broker_url(settings), set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -45,8 +46,9 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_publish_retry=False,
-        task_default_queue=queue_name(settings.collection, "bulk"),
-        task_queues=[Queue(queue_name(settings.collection, lane)) for lane in ("live", "bulk")],
+        task_default_queue=queue_name(spaces[0], "bulk"),
+        # live before bulk, of all folders
+        task_queues=[Queue(queue_name(space, lane)) for lane in ("live", "bulk") for space in spaces],
         task_create_missing_queues=False,
         worker_pool="threads",
         worker_concurrency=settings.concurrency,

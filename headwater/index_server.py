@@ -29,7 +29,7 @@ from headwater.index import (
     SearchQuery,
     Sparse,
 )
-from headwater.index_qdrant import QdrantIndex, fence_conditions
+from headwater.index_qdrant import QdrantIndex, fence_conditions, of_source
 
 __all__ = ["ServerIndex"]
 
@@ -208,10 +208,11 @@ class ServerIndex(QdrantIndex):
         seq = (found[0].payload or {}).get("seq") if found else None
         return int(seq) if isinstance(seq, int | float) else None
 
-    def census(self) -> dict[int, int]:
+    def census(self, source: str | None = None) -> dict[int, int]:
+        only = _filter(of_source(source)) if source is not None else None
         with self._answers():
-            limit = self._client.count(self._collection, exact=True).count + 1
-            hits = self._client.facet(self._collection, "seq", limit=limit, exact=True).hits
+            limit = self._client.count(self._collection, count_filter=only, exact=True).count + 1
+            hits = self._client.facet(self._collection, "seq", facet_filter=only, limit=limit, exact=True).hits
         return {int(hit.value): hit.count for hit in hits if hit.count}
 
     def count(self) -> IndexCounts:

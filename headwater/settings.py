@@ -42,6 +42,8 @@ _TOML = "headwater.toml"
 #: of Tesseract, as "eng+deu"; and how many characters of them
 _LANGUAGES = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\+[A-Za-z][A-Za-z0-9_]*)*")
 _MOST_LANGUAGES = 200
+#: the name of one folder among several
+_SOURCE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 #: an empty text in the environment
 _EMPTY = '""'
 
@@ -70,6 +72,10 @@ class Settings(BaseSettings):
     qdrant_api_key: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_api_key"], repr=False)
     #: collection on the server, and prefix of queue names
     collection: str = Field(default="headwater", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    #: name of the folder, where several share a collection: the paths of its documents begin with it
+    source: str = Field(default="", pattern=rf"^({_SOURCE.pattern})?$")
+    #: folders of such a collection as this machine sees them, by name, for a worker or a query API: {"NAME": "PATH"}
+    sources: dict[str, Path] = {}
 
     #: sentence-transformers model, by name or path
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
@@ -175,16 +181,24 @@ class Settings(BaseSettings):
         text = value.strip()
         return json.loads(text) if text.startswith("[") else tuple(p.strip() for p in text.split(",") if p.strip())
 
-    @field_validator("document_prompt", "query_prompt", mode="after")
+    @field_validator("document_prompt", "query_prompt", "source", mode="before")
     @classmethod
-    def _no_prompt(cls, value: str | None) -> str | None:
-        """An empty variable counts as not set, so "no prompt" is written as two quotes in the environment."""
+    def _empty(cls, value: Any) -> Any:
+        """An empty variable counts as not set, so an empty text is written as two quotes in the environment."""
         return "" if value == _EMPTY else value
 
     @field_validator("folder", "state_dir", "password_file", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(os.path.realpath(value.expanduser()))
+
+    @field_validator("sources", mode="after")
+    @classmethod
+    def _named(cls, value: dict[str, Path]) -> dict[str, Path]:
+        for name in value:
+            if not _SOURCE.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a folder: use letters, digits, dot, dash and underscore")
+        return {name: Path(os.path.realpath(path.expanduser())) for name, path in value.items()}
 
     @field_validator("rank_constant", "dense_weight", "sparse_weight", mode="after")
     @classmethod
@@ -233,6 +247,11 @@ class Settings(BaseSettings):
             raise SettingsError(_sentence(error)) from None
         except (SourceError, ValueError, OSError) as error:
             raise SettingsError(f"the settings in {_TOML}, .env or the environment cannot be read: {error}") from None
+
+    def folders(self) -> dict[str, Path]:
+        """The folders that this machine sees, by their names in the collection."""
+        own = {} if self.folder is None else {self.source: self.folder}
+        return {**self.sources, **own}
 
     def required_folder(self) -> Path:
         """The folder, checked to be there. Raises FolderError."""

@@ -65,10 +65,10 @@ class Pipeline:
 app = make_app(settings)
 reporter = Reporter(make_client(settings), events_key(settings.collection))
 
-def census(name, sweep):
+def census(name, sweep, source):
     reporter.report([Census(name, f"swept {sweep}", 0, 1, ((9, 3),))])
 
-register(app, lambda: (Pipeline(), reporter), census)
+register(app, lambda source: (Pipeline(), reporter), census)
 app.worker_main(["worker", "--loglevel", "warning", "--without-gossip", "--without-mingle"])
 """
 

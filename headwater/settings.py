@@ -67,9 +67,29 @@ class Settings(BaseSettings):
     state_dir: Path | None = None
     #: Redis or Valkey; unset: an embedded Valkey on a Unix socket in the state directory
     broker_url: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["broker_url"])
+    #: of a broker by rediss:// (or by sentinel://): the certificate authority to trust instead of the system's, and the
+    #: certificate and key that this client shows, as PEM files
+    broker_ca_file: Path | None = None
+    broker_cert_file: Path | None = None
+    broker_key_file: Path | None = None
+    #: of a broker by sentinel://HOST:PORT;sentinel://HOST:PORT: the name of the master, and the Sentinels' own password
+    broker_master: str | None = None
+    broker_sentinel_password: str | None = Field(default=None, repr=False)
     #: Qdrant server or cluster; unset: the embedded Qdrant Edge engine
     qdrant_url: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_url"])
     qdrant_api_key: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_api_key"], repr=False)
+    #: certificate authority to trust instead of the system's, as a PEM file
+    qdrant_ca_file: Path | None = None
+    #: seconds without an answer after which a request is given up; one that may pass is tried again, three times in all
+    qdrant_timeout_s: float = Field(default=30.0, gt=0)
+    #: of a collection that is made on a cluster: parts, copies of each, and copies that must have a write
+    qdrant_shards: int | None = Field(default=None, ge=1)
+    qdrant_replicas: int | None = Field(default=None, ge=1)
+    qdrant_write_consistency: int | None = Field(default=None, ge=1)
+    #: order of writes among the copies: with "strong" all of them go through the leader of their shard
+    qdrant_write_ordering: Literal["weak", "medium", "strong"] = "strong"
+    #: copies that must agree on an answer: a number, or majority, quorum, all; unset: one
+    qdrant_read_consistency: int | Literal["majority", "quorum", "all"] | None = None
     #: collection on the server, and prefix of queue names
     collection: str = Field(default="headwater", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     #: name of the folder, where several share a collection: the paths of its documents begin with it
@@ -187,7 +207,11 @@ class Settings(BaseSettings):
         """An empty variable counts as not set, so an empty text is written as two quotes in the environment."""
         return "" if value == _EMPTY else value
 
-    @field_validator("folder", "state_dir", "password_file", mode="after")
+    @field_validator(
+        "folder", "state_dir", "password_file",
+        "broker_ca_file", "broker_cert_file", "broker_key_file", "qdrant_ca_file",
+        mode="after",
+    )  # fmt: skip
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(os.path.realpath(value.expanduser()))

@@ -93,7 +93,7 @@ class Producer:
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()  # its put may interrupt its get
         key = events_key(space)
         last_id = self._ledger.meta("last_event") or "0-0"
-        self._reader = Reader(make_client(settings), key, last_id, self._inbox.put)
+        self._reader = Reader(make_client(settings, retries=0), key, last_id, self._inbox.put)
         self._lease = self._make_lease(space)
         self._reasons: dict[str, str] = {}
         # with a broker of one's own, or after a restart of this process alone, workers said hello long ago

@@ -105,7 +105,7 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
 
     def start(settings: Settings, last_id: str = "0-0") -> Heard:
         delivered: list[Reported | BrokerBack] = []
-        client = broker.make_client(settings)
+        client = broker.make_client(settings, retries=0)
         heard = Heard(Reader(client, events_key(settings.collection), last_id, delivered.append), delivered)
         made.append(heard)
         heard.reader.start()

@@ -22,7 +22,7 @@ from redis.sentinel import Sentinel
 
 from headwater.errors import BrokerUnavailable, SettingsError
 from headwater.messages import namespace, queue_name
-from headwater.settings import Settings
+from headwater.settings import Settings, shown_url
 from headwater.state import find_layout
 
 __all__ = ["broker_url", "make_app", "make_client"]
@@ -86,12 +86,6 @@ def make_app(settings: Settings) -> Celery:
         },
     )
     return app
-
-
-def shown_url(url: str) -> str:
-    """A broker's URL without its password."""
-    parts = urlsplit(url)
-    return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
 
 
 def make_client(settings: Settings, *, retries: int = _RETRIES) -> redis.Redis:

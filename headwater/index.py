@@ -415,10 +415,10 @@ def open_index(
     Raises IndexUnavailable if it does not answer or if another process holds the embedded shard.
     """
     if settings.qdrant_url:
-        from headwater.index_server import ServerIndex
+        from headwater.index_server import ServerIndex, ServerOptions
 
         return ServerIndex.connect(
-            settings.qdrant_url, settings.qdrant_api_key, settings.collection, settings.quantization
+            settings.qdrant_url, ServerOptions.of(settings), settings.collection, settings.quantization
         )
     if layout is None:
         raise IndexUnavailable("the embedded index needs a state directory, or set QDRANT_URL")

@@ -13,6 +13,7 @@ import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -27,7 +28,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 from headwater.document import PIPELINE_VERSION
 from headwater.errors import FolderError, SettingsError
 
-__all__ = ["READERS", "Settings"]
+__all__ = ["READERS", "Settings", "shown_url"]
 
 #: entry points of readers for more kinds of documents (docs/plugins.md)
 READERS = "headwater.readers"
@@ -329,6 +330,12 @@ class Settings(BaseSettings):
             else json.dumps(value)
             for name, value in given.items()
         }
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password."""
+    parts = urlsplit(url)
+    return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
 
 
 def _readers() -> list[tuple[str, str, str]]:

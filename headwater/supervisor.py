@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from headwater.broker import embedded_binary, reachable, shown_url
+from headwater.broker import embedded_binary, reachable
 from headwater.errors import BrokerUnavailable, DiskFull, HeadwaterError, PermanentError, RetryableError
-from headwater.settings import Settings
+from headwater.settings import Settings, shown_url
 from headwater.state import Layout, Troubles
 
 __all__ = ["Supervisor"]

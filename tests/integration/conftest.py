@@ -28,7 +28,7 @@ from headwater.errors import BrokerUnavailable
 from headwater.index import VectorIndex
 from headwater.index_edge import EdgeIndex
 from headwater.index_process import ProcessIndex
-from headwater.index_server import ServerIndex
+from headwater.index_server import ServerIndex, ServerOptions
 from headwater.settings import Settings
 from headwater.state import free_bytes
 
@@ -207,7 +207,7 @@ def _server(_: Path) -> Iterator[Backend]:
 
 def _collection(backend: str, url: str, key: str | None) -> Iterator[Backend]:
     name = f"contract-{uuid.uuid4().hex}"
-    yield Backend(backend, lambda: ServerIndex.connect(url, key, name))
+    yield Backend(backend, lambda: ServerIndex.connect(url, ServerOptions(key), name))
     client = QdrantClient(url=url, api_key=key, check_compatibility=False)
     client.delete_collection(name)
     client.close()

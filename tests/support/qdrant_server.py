@@ -152,9 +152,8 @@ class Api:
         if isinstance(given, m.PointIdsList):
             return collection.update(edge.UpdateOperation.delete_points([w.edge_id(one) for one in given.points]))
         self._store.check(collection, [given.filter], update=True)
-        return collection.update(
-            edge.UpdateOperation.delete_points_by_filter(w.edge_filter(given.filter) or edge.Filter())
-        )
+        found = w.edge_filter(given.filter) or edge.Filter()
+        return collection.update(edge.UpdateOperation.delete_points_by_filter(found))
 
     async def set_payload(self, request: Request) -> Any:
         given, collection = await _read(request, m.SetPayload), self._collection(request)

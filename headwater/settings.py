@@ -27,7 +27,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 from headwater.document import PIPELINE_VERSION
 from headwater.errors import FolderError, SettingsError
 
-__all__ = ["READERS", "Settings"]
+__all__ = ["READERS", "Settings", "generation_name"]
 
 #: entry points of readers for more kinds of documents (docs/plugins.md)
 READERS = "headwater.readers"
@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     qdrant_api_key: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_api_key"], repr=False)
     #: collection on the server, and prefix of queue names
     collection: str = Field(default="headwater", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+    #: which index of the state directory or collection is meant (docs/reindex.md); unset: the current one
+    generation: int | None = Field(default=None, ge=1)
+    #: an index that a reindex or rollback has left is kept so long for the way back
+    keep_generation_s: float = Field(default=7 * 24 * 3600.0, ge=0)
 
     #: sentence-transformers model, by name or path
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
@@ -221,10 +226,18 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **flags: Any) -> Settings:
-        """Read all sources. A flag that is None counts as not given.
+        """Read all sources, and of an index that was moved to other settings those (docs/reindex.md). A flag that is
+        None counts as not given.
 
         Raises SettingsError with one sentence that names the setting, its value and what is allowed.
         """
+        from headwater.generations import as_pinned
+
+        return as_pinned(cls.read(**flags))
+
+    @classmethod
+    def read(cls, **flags: Any) -> Settings:
+        """As ``load``, as if no index were there."""
         given = {name: value for name, value in flags.items() if value is not None}
         _refuse_unknown(cls, given)
         try:
@@ -262,6 +275,28 @@ class Settings(BaseSettings):
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
+    def cutting_fingerprint(self, tokenizer_json: str, window: int) -> str:
+        """What, besides a document's bytes, the texts and places of its chunks depend on: with the same one, another
+        model's chunks are the same."""
+        parts = (
+            PIPELINE_VERSION,
+            min(self.chunk_tokens, window),
+            hashlib.sha256(tokenizer_json.encode()).hexdigest(),
+            self.language,
+            self.heading_context,
+            self.max_file_bytes,
+            (self.archive_depth, self.archive_members, self.archive_bytes),
+            _scrambled(self.passwords()),
+            _readers(),
+            self.ocr,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    @property
+    def prefix(self) -> str:
+        """Of the names of queues and event stream: each generation has its own."""
+        return generation_name(self.collection, self.generation or 1)
+
     def passwords(self) -> tuple[str, ...]:
         """Those of the password file, in its order. Raises SettingsError if it cannot be read, or others may."""
         if self.password_file is None:
@@ -286,6 +321,11 @@ class Settings(BaseSettings):
             else json.dumps(value)
             for name, value in given.items()
         }
+
+
+def generation_name(name: str, generation: int) -> str:
+    """What belongs to the first generation has the bare name."""
+    return name if generation == 1 else f"{name}.g{generation}"
 
 
 def _readers() -> list[tuple[str, str, str]]:

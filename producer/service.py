@@ -79,14 +79,14 @@ class Producer:
         app = make_app(settings)
         self._publisher = Publisher(
             app,
-            Queues(make_client(settings), settings.collection),
-            settings.collection,
+            Queues(make_client(settings), settings.prefix),
+            settings.prefix,
             settings.bulk_window,
             settings.lease_s,
             settings.attempts,
         )
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()  # its put may interrupt its get
-        key = events_key(settings.collection)
+        key = events_key(settings.prefix)
         last_id = self._ledger.meta("last_event") or "0-0"
         self._reader = Reader(make_client(settings), key, last_id, self._inbox.put)
         self._reasons: dict[str, str] = {}

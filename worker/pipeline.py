@@ -45,6 +45,12 @@ _REMEMBERED_FAILURES = 10_000
 Embed = Callable[[Sequence[str], Priority], tuple[Vector, int]]
 
 
+class Stored(Protocol):
+    """What another index holds of a document with this content, read and cut as it would be here; None if nothing."""
+
+    def find(self, document_id: str, content_hash: str) -> Extraction | None: ...
+
+
 class Extractor(Protocol):
     """Bytes -> chunks. Raises ExtractionRefused or ExtractionFailed."""
 
@@ -77,8 +83,10 @@ class Pipeline:
         max_file_bytes: int,
         check_space: Callable[[], None] = lambda: None,
         kept: KeptVectors | None = None,
+        stored: Stored | None = None,
     ) -> None:
-        """``kept``: where vectors go that leave the index, if they are to be kept for a while."""
+        """``kept``: where vectors go that leave the index, if they are to be kept for a while. ``stored`` is asked
+        before a document is read anew."""
         self._root = root
         self._index = index
         self._embed = embed
@@ -88,6 +96,7 @@ class Pipeline:
         self._max_file_bytes = max_file_bytes
         self._check_space = check_space
         self._kept = kept
+        self._stored = stored
         #: the last failures, by path: a hint that comes twice is answered, not tried once more
         self._failures: OrderedDict[bytes, Outcome] = OrderedDict()
         self._busy: set[bytes] = set()
@@ -178,7 +187,8 @@ class Pipeline:
         if item.operation == "spent":
             return self._spent(item, source, digest)
         try:
-            extraction = self._extractor.extract(path_to_text(item.path), source.data)
+            found = None if self._stored is None else self._stored.find(document_id(item.path), digest)
+            extraction = found or self._extractor.extract(path_to_text(item.path), source.data)
         except ExtractionRefused as refusal:
             outcome = self._refused(item, str(refusal))
             return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)

@@ -12,22 +12,25 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from headwater.api import ApiServer, make_api
+from headwater.api import make_api
 from headwater.batcher import Batcher
 from headwater.broker import make_client
 from headwater.embedder import Embedder, load_embedder
 from headwater.errors import FolderError, IndexUnavailable, ModelError, RetryableError
+from headwater.generations import Made, making
 from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
 from headwater.messages import Hello, events_key
 from headwater.settings import Settings
-from headwater.state import Layout, Lock, Service, check_free_space, find_layout
+from headwater.state import Layout, Lock, check_free_space, find_layout
 from worker.census import census_pages
 from worker.kept import KeptVectors
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
+from worker.serving import ApiPlace, Serving
+from worker.stored import StoredTexts
 
 __all__ = ["Runtime"]
 
@@ -53,19 +56,23 @@ class Runtime:
         status: Callable[[], dict[str, Any]] | None = None,
         progress: Progress | None = None,
         on_stall: Callable[[], None] = lambda: None,
+        place: ApiPlace | None = None,
     ) -> None:
         """``progress`` tells how far the producer is, if it can be known here. ``on_stall`` is called when the model
-        hangs: this process is to report what it has, and to end."""
+        hangs: this process is to report what it has, and to end. ``place``: where the API is if not on a port of our
+        own."""
         self._settings = settings
         self._progress = progress
         self._on_stall = on_stall
         self._status = status or (lambda: {"running": True})
         self._layout: Layout | None = None if settings.qdrant_url else find_layout(settings).create()
         self._engine: Future[LocalEngine] = Future()
+        self._place = place or ApiPlace()
+        self._serving: Serving | None = None
         self._closers: list[Callable[[], object]] = []
         self.pipeline: Pipeline | None = None
         self._index: tuple[VectorIndex, str] | None = None
-        self.reporter = Reporter(make_client(settings), events_key(settings.collection))
+        self.reporter = Reporter(make_client(settings), events_key(settings.prefix))
 
     def start(self, *, serve: bool = False) -> None:
         """Open everything. Raises HeadwaterError with one sentence if a part cannot be had."""
@@ -89,6 +96,7 @@ class Runtime:
         _try_out(batcher, settings)
         manifest = index.ensure_schema(embedder.name, embedder.dimension)
         self._index = index, manifest.index_id
+        self._note_making(embedder)
         self.pipeline = self._make_pipeline(root, index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
         around = Surroundings.of(settings, self._progress, lambda: embedder.tokenizer_json)
@@ -111,7 +119,9 @@ class Runtime:
         return self.pipeline, self.reporter
 
     def close(self) -> None:
-        """Let go of everything, last opened first."""
+        """Let go of everything, last opened first; but nobody is answered any more before that begins."""
+        if self._serving is not None:
+            self._serving.close()
         while self._closers:
             self._closers.pop()()
 
@@ -147,21 +157,17 @@ class Runtime:
         self.reporter.report(list(census_pages(name, index_id, counts)))
 
     def _serve(self, index: VectorIndex) -> None:
-        server = ApiServer(self._settings)
         layout = find_layout(self._settings).create()
-        server.start(
-            make_api(
-                self._engine,
-                status=self._status,
-                flush=index.checkpoint,
-                token=layout.read_token(),
-                allowed_hosts=self._settings.allowed_hosts,
-                index=index,
-            )
+        app = make_api(
+            self._engine,
+            status=self._status,
+            flush=index.checkpoint,
+            token=layout.read_token(),
+            allowed_hosts=self._settings.allowed_hosts,
+            index=index,
         )
-        Service(server.url, os.getpid()).write(layout)
-        self._closers.append(server.stop)
-        self._closers.append(lambda: layout.service.unlink(missing_ok=True))
+        self._serving = Serving(self._settings, layout, self._place, app, self._engine)
+        self._serving.start()
 
     def _make_pipeline(self, root: bytes, index: VectorIndex, batcher: Batcher, embedder: Embedder) -> Pipeline:
         settings = self._settings
@@ -178,6 +184,7 @@ class Runtime:
             max_file_bytes=settings.max_file_bytes,
             check_space=self._check_space,
             kept=self._kept(embedder.name),
+            stored=self._stored(embedder),
         )
 
     def _kept(self, model: str) -> KeptVectors | None:
@@ -187,6 +194,23 @@ class Runtime:
         kept = KeptVectors(self._layout.kept, model, self._settings.keep_s)
         self._closers.append(kept.close)
         return kept
+
+    def _note_making(self, embedder: Embedder) -> None:
+        """What this index is made with, for a later reindex and for the one that follows it."""
+        if self._layout is not None:
+            settings = self._settings
+            cutting = settings.cutting_fingerprint(embedder.tokenizer_json, embedder.window)
+            Made(making(settings), settings.pipeline_fingerprint(), cutting).write(self._layout)
+
+    def _stored(self, embedder: Embedder) -> StoredTexts | None:
+        """The texts of the index that a reindex replaces, where its chunks would be cut alike now."""
+        if self._layout is None:
+            return None
+        cutting = self._settings.cutting_fingerprint(embedder.tokenizer_json, embedder.window)
+        stored = StoredTexts.of(self._layout, cutting)
+        if stored is not None:
+            self._closers.append(stored.close)
+        return stored
 
     def _sandbox_homes(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="headwater-")) if self._layout is None else self._layout.sandboxes

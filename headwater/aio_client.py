@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from headwater.client import TIMEOUT_S, error_from
+from headwater.client import LOST, TIMEOUT_S, error_from
 from headwater.context import Context
 from headwater.errors import ServiceUnavailable
 from headwater.hit import DuplicatePair, Hits
@@ -53,7 +53,10 @@ class AsyncRemoteEngine:
         given = {name: value for name, value in body.items() if value is not None}
         try:
             patience = httpx.Timeout(TIMEOUT_S + waits_s, pool=None)
-            answer = await self._http.post(path, json=given, timeout=patience)
+            try:
+                answer = await self._http.post(path, json=given, timeout=patience)
+            except LOST:
+                answer = await self._http.post(path, json=given, timeout=patience)
         except httpx.HTTPError as error:
             raise ServiceUnavailable(
                 f"the service at {self._url} does not answer ({error}): see 'headwater status'"

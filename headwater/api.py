@@ -40,8 +40,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headwater.errors import HeadwaterError, PermanentError, QueryError, SettingsError
+from headwater.errors import HeadwaterError, PermanentError, QueryError
 from headwater.index import VectorIndex
+from headwater.listening import listen, url_of
 from headwater.local import LocalEngine
 from headwater.points import answer_discard, answer_points
 from headwater.question import Question
@@ -253,13 +254,12 @@ def _hostname(url: str) -> str | None:
 class ApiServer:
     """uvicorn in a thread of this process, on a socket that is bound at once, so that a taken port is known early."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._socket = _bind(settings.host, settings.port)
+    def __init__(self, settings: Settings, listener: socket.socket | None = None) -> None:
+        """With ``listener``, on that socket, which others may share."""
+        self._socket = listener or listen(settings.host, settings.port)
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
-        name = f"[{settings.host}]" if ":" in settings.host else settings.host
-        reachable = "127.0.0.1" if settings.host in ("0.0.0.0", "") else name
-        self.url = f"http://{reachable}:{self._socket.getsockname()[1]}"
+        self.url = url_of(self._socket, settings)
 
     def start(self, app: ASGIApp) -> None:
         """Serve from a thread."""
@@ -276,21 +276,3 @@ class ApiServer:
             self._server.should_exit = True
             self._thread.join(timeout=5)
         self._socket.close()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # taken over by each connection: else an answer's second packet waits for the acknowledgement of its first, 40 ms
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen()  # callers that come before the server is up wait in line
-    except OSError as error:
-        listener.close()
-        raise SettingsError(
-            f"the query API cannot listen on {host} port {port} ({error.strerror}): "
-            "name another with --port, or 0 for any free one"
-        ) from None
-    return listener

@@ -49,7 +49,7 @@ def make_app(settings: Settings) -> Celery:
     """Celery as both sides use it: JSON only, late acknowledgement, no results, no remote control."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "headwater.transport:Transport"))
     TRANSPORT_ALIASES["sentinel"] = "headwater.transport:SentinelTransport"
-    spaces = [namespace(settings.collection, source) for source in settings.folders() or (settings.source,)]
+    spaces = [namespace(settings.prefix, source) for source in settings.folders() or (settings.source,)]
     app = Celery("headwater", broker=broker_url(settings), set_as_current=False)
     app.conf.update(
         task_serializer="json",

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from headwater import __version__
 from headwater.errors import HeadwaterError
+from headwater.generations import serve as serve_generation
 from headwater.settings import Settings, shown_url
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, used_now
 from headwater.verbs.accept_deletions import accept_deletions
@@ -25,8 +26,10 @@ from headwater.verbs.ask import ask, context
 from headwater.verbs.evaluate import evaluate
 from headwater.verbs.extract import extract
 from headwater.verbs.failures import failures
-from headwater.verbs.options import AsJson, StateDir
+from headwater.verbs.options import AsJson, Generation, StateDir
 from headwater.verbs.plan import plan
+from headwater.verbs.reindex import reindex
+from headwater.verbs.rollback import rollback
 from headwater.verbs.search import duplicates, search, similar, similarity
 from headwater.verbs.verify import verify
 from headwater.verbs.why import why
@@ -79,24 +82,31 @@ def up(
     """Everything on this machine: follow FOLDER, keep the index in step, answer questions."""
     from headwater.screen import Screen
     from headwater.supervisor import Supervisor
+    from headwater.verbs.moving import as_answering, following, refuse_other_model
     from producer.status import Observer, forget_step
 
-    settings = Settings.load(folder=folder, port=port, model=model, state_dir=state_dir)
-    settings.required_folder()
+    given = Settings.read(folder=folder, port=port, model=model, state_dir=state_dir)
+    given.required_folder()
+    settings = as_answering(given, once=once)
+    refuse_other_model(settings, model)
     layout = find_layout(settings).create()
     check_free_space(layout.root, settings.min_free_bytes)
     lock = Lock(layout, "up").acquire()
     forget_step(layout)
+    serve_generation(layout)
     screen = Screen(
         Console(emoji=False), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout)
     )
     supervisor = Supervisor(settings, layout, once, screen.tick, screen.drain)
+    moves = None if once else following(supervisor, given, screen)
     try:
         with used_now(layout):
             screen.start()
             supervisor.run()
             screen.tick(now=True)
     finally:
+        if moves is not None:
+            moves.stop()
         screen.stop()
         lock.release()
     if supervisor.interrupted and once:
@@ -118,8 +128,11 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Whether the index is in step, what it holds, and what is wrong, if anything."""
+    from headwater.verbs.moving import of_moves
+
     settings = Settings.load(folder=folder, state_dir=state_dir)
-    found = _status(find_layout(settings))
+    layout = find_layout(settings)
+    found = {**_status(layout), **of_moves(layout, Settings.read(folder=folder, state_dir=state_dir))}
     if as_json:
         print(json.dumps(found))
         return
@@ -132,7 +145,14 @@ def status(
     console.print(f"documents  {documents}")
     console.print(f"chunks     {found['chunks']}")
     console.print(f"texts      {found['embedded_texts_total']} embedded, {found['reused_texts_total']} reused")
-    for reason in found["reasons"]:
+    if found["generation"] != 1 or found["previous_generation"] is not None:
+        console.print(f"generation {found['generation']}")
+    if (under_way := found["reindex"]) is not None:
+        console.print(
+            f"reindex    generation {under_way['generation']} is {under_way['phase']}: "
+            f"{under_way['done']} of {under_way['total']} documents"
+        )
+    for reason in (*found["reasons"], *found["notes"]):
         console.print(f"- {reason}")
 
 
@@ -160,11 +180,12 @@ def watch(
     folder: Annotated[Path | None, typer.Argument(help="The folder of documents to follow.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Leave when the index is in step.")] = False,
     state_dir: StateDir = None,
+    generation: Generation = None,
 ) -> None:
     """Only the producer: notice changes and queue them (CELERY_BROKER_URL names the queue)."""
     from producer.service import Producer
 
-    settings = Settings.load(folder=folder, state_dir=state_dir)
+    settings = Settings.load(folder=folder, state_dir=state_dir, generation=generation)
     _log_to_stderr(settings.log_level)
     settings.required_folder()
     producer = Producer(settings, find_layout(settings).create())
@@ -178,13 +199,23 @@ def work(
     folder: Annotated[Path | None, typer.Option(help="Where this machine sees the folder.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the query API, with --serve.")] = None,
     state_dir: StateDir = None,
+    generation: Generation = None,
+    api_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    private_api: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
     from worker.service import run_worker
+    from worker.serving import ApiPlace
 
-    settings = Settings.load(folder=folder, port=port, state_dir=state_dir)
+    settings = Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation)
     _log_to_stderr(settings.log_level)
-    run_worker(settings, serve=serve, status=lambda: _status(find_layout(settings)), progress=_progress(settings))
+    run_worker(
+        settings,
+        serve=serve,
+        status=lambda: _status(find_layout(settings)),
+        progress=_progress(settings),
+        place=ApiPlace(api_fd, private_api),
+    )
 
 
 @app.command()
@@ -209,6 +240,8 @@ app.command()(plan)
 app.command()(extract)
 app.command()(failures)
 app.command()(verify)
+app.command()(reindex)
+app.command()(rollback)
 app.command()(evaluate)
 
 

@@ -13,8 +13,10 @@ from headwater.errors import HeadwaterError, QueryError, ServiceUnavailable
 from headwater.hit import DuplicatePair, Hits
 from headwater.question import Question
 
-__all__ = ["TIMEOUT_S", "RemoteEngine", "error_from"]
+__all__ = ["LOST", "TIMEOUT_S", "RemoteEngine", "error_from"]
 
+#: a connection that ended before an answer came
+LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 #: a service that is starting loads its model first
 TIMEOUT_S = 120.0
 
@@ -61,8 +63,7 @@ class RemoteEngine:
         """The answer to one request, which may wait on purpose for ``waits_s`` seconds. Raises the error that the
         service raised, or ServiceUnavailable."""
         try:
-            given = {name: value for name, value in body.items() if value is not None}
-            answer = self._http.post(path, json=given, timeout=TIMEOUT_S + waits_s)
+            answer = self._answer(path, body, TIMEOUT_S + waits_s)
         except httpx.HTTPError as error:
             raise ServiceUnavailable(
                 f"the service at {self._url} does not answer ({error}): see 'headwater status'"
@@ -70,6 +71,15 @@ class RemoteEngine:
         if answer.status_code == httpx.codes.OK:
             return answer.json()
         raise error_from(answer)
+
+    def _answer(self, path: str, body: Mapping[str, Any], timeout_s: float) -> httpx.Response:
+        """Asked once more where the connection ended before an answer came, for the worker that had it was replaced:
+        no request does more when it comes twice."""
+        given = {name: value for name, value in body.items() if value is not None}
+        try:
+            return self._http.post(path, json=given, timeout=timeout_s)
+        except LOST:
+            return self._http.post(path, json=given, timeout=timeout_s)
 
 
 def error_from(answer: httpx.Response) -> HeadwaterError:

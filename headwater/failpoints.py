@@ -23,7 +23,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-__all__ = ["NAMES", "reach"]
+__all__ = ["MOVING", "NAMES", "reach"]
 
 #: in the order in which one document passes them, then those of a compaction of the index
 NAMES = (
@@ -47,6 +47,18 @@ NAMES = (
     "index:caught-up",  # the copy holds what the index holds, the two are not swapped
     "index:swapping",  # the old index has left its place, the new one is not there
     "index:swapped",  # the new index is in its place, the old one still beside it
+)
+#: in the order in which the move of an index to another generation passes them (docs/reindex.md)
+MOVING = (
+    "reindex:noted",  # what is to be made is noted, nothing more
+    "reindex:pinned",  # each generation has its settings, nothing is filled
+    "reindex:filled",  # the new generation has caught up, nothing is compared
+    "reindex:checked",  # the comparison was passed, the pointer stands as before
+    "reindex:moved",  # the pointer names the new generation, the note is still there
+    "up:beside",  # the parts of the new generation run beside those of the old one
+    "up:caught-up",  # they have caught up, and answer nobody yet
+    "up:called",  # it is their turn to answer
+    "up:answering",  # they do, and the old parts run as well
 )
 
 
@@ -113,7 +125,7 @@ def _parse(text: str) -> dict[str, list[_Failpoint]]:
         rest, _, mark = rest.partition("~")
         rest, _, token = rest.partition("@")
         action, _, nth = rest.partition(":")
-        assert name in NAMES, f"no failpoint {name}"
+        assert name in NAMES + MOVING, f"no failpoint {name}"
         assert action in ("kill", "stop", "error", "time") or action.startswith("sleep"), f"no action {action}"
         armed.setdefault(name, []).append(_Failpoint(name, action, int(nth or 1), token or None, mark))
     return armed

@@ -137,6 +137,13 @@ class Screen:
         if (url := self._api()) is not None:
             self._console.print(f"answers on {url}; ask with: headwater search TEXT", highlight=False)
 
+    def follow(self, source: Source, sentence: str) -> None:
+        """Look there from now on: another index has taken the place of the one that was shown."""
+        self._source = source
+        self._say({"event": "moved", "sentence": sentence}) if self._json else self._console.print(
+            sentence, highlight=False, markup=False
+        )
+
     def drain(self) -> None:
         """The first signal came."""
         self.stop()

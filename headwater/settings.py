@@ -28,7 +28,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 from headwater.document import PIPELINE_VERSION
 from headwater.errors import FolderError, SettingsError
 
-__all__ = ["READERS", "Settings", "shown_url"]
+__all__ = ["READERS", "Settings", "generation_name", "shown_url"]
 
 #: entry points of readers for more kinds of documents (docs/plugins.md)
 READERS = "headwater.readers"
@@ -97,6 +97,11 @@ class Settings(BaseSettings):
     source: str = Field(default="", pattern=rf"^({_SOURCE.pattern})?$")
     #: folders of such a collection as this machine sees them, by name, for a worker or a query API: {"NAME": "PATH"}
     sources: dict[str, Path] = {}
+
+    #: which index of the state directory or collection is meant (docs/reindex.md); unset: the current one
+    generation: int | None = Field(default=None, ge=1)
+    #: an index that a reindex or rollback has left is kept so long for the way back
+    keep_generation_s: float = Field(default=7 * 24 * 3600.0, ge=0)
 
     #: sentence-transformers model, by name or path
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
@@ -260,10 +265,18 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **flags: Any) -> Settings:
-        """Read all sources. A flag that is None counts as not given.
+        """Read all sources, and of an index that was moved to other settings those (docs/reindex.md). A flag that is
+        None counts as not given.
 
         Raises SettingsError with one sentence that names the setting, its value and what is allowed.
         """
+        from headwater.generations import as_pinned
+
+        return as_pinned(cls.read(**flags))
+
+    @classmethod
+    def read(cls, **flags: Any) -> Settings:
+        """As ``load``, as if no index were there."""
         given = {name: value for name, value in flags.items() if value is not None}
         _refuse_unknown(cls, given)
         try:
@@ -306,6 +319,28 @@ class Settings(BaseSettings):
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
+    def cutting_fingerprint(self, tokenizer_json: str, window: int) -> str:
+        """What, besides a document's bytes, the texts and places of its chunks depend on: with the same one, another
+        model's chunks are the same."""
+        parts = (
+            PIPELINE_VERSION,
+            min(self.chunk_tokens, window),
+            hashlib.sha256(tokenizer_json.encode()).hexdigest(),
+            self.language,
+            self.heading_context,
+            self.max_file_bytes,
+            (self.archive_depth, self.archive_members, self.archive_bytes),
+            _scrambled(self.passwords()),
+            _readers(),
+            self.ocr,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    @property
+    def prefix(self) -> str:
+        """Of the names of queues and event stream: each generation has its own."""
+        return generation_name(self.collection, self.generation or 1)
+
     def passwords(self) -> tuple[str, ...]:
         """Those of the password file, in its order. Raises SettingsError if it cannot be read, or others may."""
         if self.password_file is None:
@@ -336,6 +371,11 @@ def shown_url(url: str) -> str:
     """A URL without its password."""
     parts = urlsplit(url)
     return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
+
+
+def generation_name(name: str, generation: int) -> str:
+    """What belongs to the first generation has the bare name."""
+    return name if generation == 1 else f"{name}.g{generation}"
 
 
 def _readers() -> list[tuple[str, str, str]]:

@@ -20,45 +20,82 @@ from urllib.parse import quote
 from headwater.errors import AlreadyRunning, DiskFull, HeadwaterError, SettingsError
 from headwater.settings import Settings
 
-__all__ = ["Layout", "Lock", "Service", "Troubles", "check_free_space", "find_layout", "noted_folder", "used_now"]
+__all__ = [
+    "Layout",
+    "Lock",
+    "Pointer",
+    "Service",
+    "Troubles",
+    "check_free_space",
+    "find_layout",
+    "noted_folder",
+    "used_now",
+]
 
 #: sun_path of a Unix socket holds 108 bytes (unix(7))
 _SOCKET_PATH_BYTES = 100
+#: locks that each generation has for itself
+_OWN_LOCKS = ("producer", "worker")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths inside one state directory."""
+    """Paths inside one state directory, as one generation of its index has them (docs/reindex.md)."""
 
     root: Path
+    generation: int = 1
+
+    @property
+    def home(self) -> Path:
+        """What belongs to one generation alone lies here."""
+        return self.root if self.generation == 1 else self.generations / str(self.generation)
+
+    @property
+    def generations(self) -> Path:
+        return self.root / "generations"
+
+    @property
+    def pointer(self) -> Path:
+        """Which generation is the current one."""
+        return self.root / "current.json"
+
+    @property
+    def configuration(self) -> Path:
+        """What the generation was made with last."""
+        return self.home / "configuration.json"
+
+    @property
+    def pinned(self) -> Path:
+        """Settings of the generation that go before all others."""
+        return self.home / "pinned.json"
 
     @property
     def ledger(self) -> Path:
-        return self.root / "ledger.sqlite3"
+        return self.home / "ledger.sqlite3"
 
     @property
     def index(self) -> Path:
         """The Edge shard."""
-        return self.root / "index"
+        return self.home / "index"
 
     @property
     def manifest(self) -> Path:
         """Which model and schema the index was made with."""
-        return self.root / "index.json"
+        return self.home / "index.json"
 
     @property
     def kept(self) -> Path:
         """Vectors of texts that have left the index."""
-        return self.root / "kept.sqlite3"
+        return self.home / "kept.sqlite3"
 
     @property
     def broker(self) -> Path:
-        return self.root / "broker"
+        return self.home / "broker"
 
     @property
     def sandboxes(self) -> Path:
         """Homes of the extraction children."""
-        return self.root / "sandbox"
+        return self.home / "sandbox"
 
     @property
     def logs(self) -> Path:
@@ -69,15 +106,31 @@ class Layout:
         return self.root / "service.json"
 
     @property
+    def private_service(self) -> Path:
+        """Of a generation that is not the current one yet."""
+        return self.home / "private.json"
+
+    @property
+    def reindex(self) -> Path:
+        """How far a reindex is that is under way."""
+        return self.root / "reindex.json"
+
+    @property
+    def serving(self) -> Path:
+        """Which generation is to answer questions while ``up`` runs."""
+        return self.root / "serving.json"
+
+    @property
     def troubles(self) -> Path:
-        return self.root / "troubles.json"
+        return self.home / "troubles.json"
 
     @property
     def token(self) -> Path:
         return self.root / "token"
 
     def lock(self, name: str) -> Path:
-        return self.root / f"{name}.lock"
+        """Producer and worker are those of a generation; the others are for all."""
+        return (self.home if name in _OWN_LOCKS else self.root) / f"{name}.lock"
 
     @property
     def socket(self) -> Path:
@@ -85,7 +138,7 @@ class Layout:
         inside = self.broker / "valkey.sock"
         if len(os.fsencode(inside)) <= _SOCKET_PATH_BYTES and _is_utf8(inside):
             return inside
-        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"headwater-{os.getuid()}-{digest}" / "valkey.sock"
 
     @property
@@ -95,7 +148,7 @@ class Layout:
     def create(self) -> Layout:
         """Make the directories, private to the user. Raises SettingsError or DiskFull with a clear sentence."""
         try:
-            for directory in (self.root, self.broker, self.logs, self.socket.parent):
+            for directory in (self.root, self.home, self.broker, self.logs, self.socket.parent):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
@@ -164,7 +217,24 @@ def default_root(folder: Path) -> Path:
 
 def find_layout(settings: Settings) -> Layout:
     """The state directory that a command means: the given one, else that of the given folder, else that of the
-    folder around the working directory, else the one used last. Raises SettingsError if there is none."""
+    folder around the working directory, else the one used last; and in it the generation that the settings name, else
+    the current one. Raises SettingsError if there is none."""
+    if (layout := known_layout(settings)) is None:
+        raise SettingsError("no index is known here: run 'headwater up FOLDER' first, or name one with --state-dir")
+    return layout
+
+
+def known_layout(settings: Settings) -> Layout | None:
+    """As ``find_layout``; None if there is none."""
+    layout = _found_layout(settings)
+    if layout is None:
+        return None
+    if settings.generation is not None:
+        return Layout(layout.root, settings.generation)
+    return layout if settings.qdrant_url else Pointer.read(layout).layout(layout.root)
+
+
+def _found_layout(settings: Settings) -> Layout | None:
     if settings.state_dir is not None:
         return Layout(settings.state_dir)
     if settings.folder is not None:
@@ -172,9 +242,39 @@ def find_layout(settings: Settings) -> Layout:
     for directory in (Path.cwd(), *Path.cwd().parents):
         if (found := default_root(directory)).is_dir():
             return Layout(found)
-    if (last := _used_last()) is not None:
-        return last
-    raise SettingsError("no index is known here: run 'headwater up FOLDER' first, or name one with --state-dir")
+    return _used_last()
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """Which generation is the current one, and which was before it. ``moved_at`` in seconds since the epoch;
+    ``at_once``: it is to be served before it has caught up with the folder."""
+
+    generation: int = 1
+    previous: int | None = None
+    moved_at: float = 0.0
+    at_once: bool = False
+
+    def layout(self, root: Path) -> Layout:
+        return Layout(root, self.generation)
+
+    def write(self, layout: Layout) -> None:
+        write_atomically(layout.pointer, json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, layout: Layout) -> Pointer:
+        """Raises SettingsError if the file cannot be understood: which index is meant must not be guessed."""
+        try:
+            return cls(**json.loads(layout.pointer.read_text("utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except NotADirectoryError:  # whoever makes the state directory says so
+            return cls()
+        except (OSError, ValueError, TypeError) as error:
+            raise SettingsError(
+                f"{layout.pointer}, which names the current index, cannot be read ({error}): restore it, or delete it "
+                "to go back to the first one"
+            ) from None
 
 
 def noted_folder(layout: Layout) -> Path | None:
@@ -294,19 +394,34 @@ class Service:
 
     url: str
     pid: int
+    generation: int = 1
 
     def write(self, layout: Layout) -> None:
-        write_atomically(layout.service, json.dumps(asdict(self)))
+        self.write_to(layout.service)
+
+    def write_to(self, path: Path) -> None:
+        write_atomically(path, json.dumps(asdict(self)))
+
+    def withdraw(self, path: Path) -> None:
+        """Tell no more of it; another one that tells of itself there since stays."""
+        if Service.read_from(path) in (self, None):
+            path.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, layout: Layout) -> Service | None:
         """The service that runs now, or None if none does (a stale file counts as none)."""
+        return cls.read_from(layout.service)
+
+    @classmethod
+    def read_from(cls, path: Path) -> Service | None:
+        """As ``read``, of the file at ``path``."""
         try:
-            raw = json.loads(layout.service.read_text("utf-8"))
-            url, pid = raw["url"], raw["pid"]
-        except (OSError, ValueError, LookupError, TypeError):
+            raw = json.loads(path.read_text("utf-8"))
+            url, pid, generation = raw["url"], raw["pid"], raw.get("generation", 1)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
-        return cls(url, pid) if isinstance(url, str) and isinstance(pid, int) and _is_alive(pid) else None
+        known = isinstance(url, str) and isinstance(pid, int) and isinstance(generation, int)
+        return cls(url, pid, generation) if known and _is_alive(pid) else None
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from headwater.broker import embedded_binary, reachable
 from headwater.errors import BrokerUnavailable, DiskFull, HeadwaterError, PermanentError, RetryableError
-from headwater.settings import Settings, shown_url
+from headwater.listening import listen
+from headwater.settings import Settings, generation_name, shown_url
 from headwater.state import Layout, Troubles
 
 __all__ = ["Supervisor"]
@@ -45,6 +48,8 @@ class _Child:
     command: Sequence[str]
     log: Path
     environment: dict[str, str]
+    #: of a socket that it gets
+    descriptors: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -62,6 +67,7 @@ class _Child:
                 stdout=log,
                 stderr=log,
                 env=self.environment,
+                pass_fds=self.descriptors,
                 start_new_session=True,  # Ctrl-C of the terminal reaches us alone
             )
         self.started_at = time.monotonic()
@@ -91,16 +97,21 @@ class _Child:
 @dataclass
 class Supervisor:
     """Runs the parts of one folder on this machine. ``on_tick`` is called several times a second while
-    they run, ``on_drain`` when a signal ends them."""
+    they run, ``on_drain`` when a signal ends them. The API's socket is bound here, so that callers wait in line while
+    the worker that answers is replaced. ``api``: how the worker answers, "shared" by turns with one of another
+    generation, "private" for us alone, or "none"."""
 
     settings: Settings
     layout: Layout
     once: bool
     on_tick: Callable[[], None]
     on_drain: Callable[[], None]
+    api: Literal["shared", "private", "none"] = "shared"
+    listener: socket.socket | None = None
     _children: list[_Child] = field(default_factory=list)
     _signals: int = 0
     _told: tuple[str, ...] = ()
+    _reached: Callable[[], bool] | None = None
 
     def run(self) -> None:
         """Blocks until a signal, or with ``once`` until the producer says that the index is in step.
@@ -109,38 +120,67 @@ class Supervisor:
         """
         with self._signals_counted():
             try:
-                self._start()
+                self.start()
                 while not self._signals and not self._done():
                     time.sleep(_TICK_S)
-                    self._revive()
-                    self._tell_troubles()
+                    self.revive()
                     self.on_tick()
                 self.on_tick()
                 if self._signals:
                     self.on_drain()
             finally:
-                self._stop()
-                Troubles(()).write(self.layout)
+                self.stop()
+                if self.listener is not None:
+                    self.listener.close()
 
     @property
     def interrupted(self) -> bool:
         """Whether a signal ended the run."""
         return self._signals > 0
 
+    def end_when(self, reached: Callable[[], bool]) -> None:
+        """End the run as if all were done when this is true."""
+        self._reached = reached
+
+    def adopt(self, other: Supervisor) -> Supervisor:
+        """Look after the parts of another one from now on; returns one with those that were ours, to be stopped."""
+        ours = replace(self, _children=self._children)
+        self.settings, self.layout, self._children = other.settings, other.layout, other._children
+        return ours
+
+    def pid(self, name: str) -> int | None:
+        """The process of a part that runs now."""
+        child = next((child for child in self._children if child.name == name), None)
+        return None if child is None or child.process is None or child.exit_code() is not None else child.process.pid
+
     # -- start -----------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Raises HeadwaterError if the port of the API is taken, or the broker does not answer."""
+        if self.api != "none" and self.listener is None:
+            self.listener = listen(self.settings.host, self.settings.port)
         if self.settings.broker_url is None:
             self._add("broker", self._broker_command()).start()
         self._await_broker()
         once = ["--once"] if self.once else []
-        for name, verb in (("producer", ["watch", *once]), ("worker", ["work", "--serve"])):
+        for name, verb in (("producer", ["watch", *once]), ("worker", ["work", *self._serve()])):
             self._add(name, [sys.executable, "-P", "-m", "headwater", *verb]).start()
 
+    def _serve(self) -> list[str]:
+        if self.listener is None:
+            return []
+        place = ["--serve", "--api-fd", str(self.listener.fileno())]
+        return [*place, "--private-api"] if self.api == "private" else place
+
     def _add(self, name: str, command: Sequence[str]) -> _Child:
-        given = {"HEADWATER_STATE_DIR": str(self.layout.root)}
+        given = {
+            "HEADWATER_STATE_DIR": str(self.layout.root),
+            "HEADWATER_GENERATION": str(self.layout.generation),
+        }
         environment = {**os.environ, **self.settings.to_environment(), **given, "PYTHONUNBUFFERED": "1"}
-        child = _Child(name, command, self.layout.logs / f"{name}.log", environment)
+        log = self.layout.logs / f"{generation_name(name, self.layout.generation)}.log"
+        descriptors = [self.listener.fileno()] if name == "worker" and self.listener is not None else []
+        child = _Child(name, command, log, environment, descriptors)
         self._children.append(child)
         return child
 
@@ -166,7 +206,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise BrokerUnavailable(self._no_broker())
             time.sleep(0.02)
-            self._revive()
+            self.revive()
 
     def _no_broker(self) -> str:
         if self.settings.broker_url is not None:
@@ -176,8 +216,15 @@ class Supervisor:
     # -- while they run --------------------------------------------------------------------------------------
 
     def _done(self) -> bool:
+        if self._reached is not None:
+            return self._reached()
         producer = next((child for child in self._children if child.name == "producer"), None)
         return self.once and producer is not None and producer.exit_code() == 0
+
+    def revive(self) -> None:
+        """Start anew what has ended. Raises HeadwaterError with the sentence of a part that cannot go on."""
+        self._revive()
+        self._tell_troubles()
 
     def _revive(self) -> None:
         now = time.monotonic()
@@ -216,7 +263,7 @@ class Supervisor:
 
     # -- end -------------------------------------------------------------------------------------------------
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """In order: no new work, drain, then the broker. A second signal ends all at once."""
         for name in ("producer", "worker", "broker"):
             for child in self._children:
@@ -225,6 +272,7 @@ class Supervisor:
         for child in self._children:
             child.signal(signal.SIGKILL)
             child.wait(5.0)
+        Troubles(()).write(self.layout)
 
     def _end(self, child: _Child) -> None:
         child.signal(signal.SIGTERM)

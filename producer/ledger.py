@@ -361,6 +361,11 @@ class Ledger:
         )
         return int(row[0])
 
+    def never_applied(self) -> set[bytes]:
+        """Documents that are due and of which no version was ever applied."""
+        rows = self._rows("SELECT path FROM documents WHERE operation = 'index' AND applied_seq = 0 AND wanted_seq > 0")
+        return {bytes(path) for (path,) in rows}
+
     def read_again(self, paths: Iterable[bytes]) -> None:
         """Make these documents due with a new seq each, as if they had changed. Vectors in the index are reused."""
         seq = self._first_seq()

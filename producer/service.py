@@ -79,7 +79,7 @@ class Producer:
         )
         self._follower = Follower(settings, self._ledger, self._scanner, self._watcher, self._note)
         app = make_app(settings)
-        space = namespace(settings.collection, settings.source)
+        space = namespace(settings.prefix, settings.source)
         self._publisher = Publisher(
             app,
             Queues(make_client(settings), space),

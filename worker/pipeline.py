@@ -47,6 +47,12 @@ Embed = Callable[[Sequence[str], Priority], tuple[Vector, int]]
 Claim = Callable[[Iterable[str]], AbstractContextManager[bool]]
 
 
+class Stored(Protocol):
+    """What another index holds of a document with this content, read and cut as it would be here; None if nothing."""
+
+    def find(self, document_id: str, content_hash: str) -> Extraction | None: ...
+
+
 class Extractor(Protocol):
     """Bytes -> chunks. Raises ExtractionRefused or ExtractionFailed."""
 
@@ -80,10 +86,12 @@ class Pipeline:
         max_file_bytes: int,
         check_space: Callable[[], None] = lambda: None,
         kept: KeptVectors | None = None,
-        claim: Claim = lambda documents: nullcontext(True),
+        claim: Claim | None = None,
+        stored: Stored | None = None,
     ) -> None:
         """``source`` is the name of the folder ``root`` in the collection. ``kept``: where vectors go that leave the
-        index, if they are to be kept for a while. ``claim`` takes documents from other workers."""
+        index, if they are to be kept for a while. ``claim`` takes documents from other workers. ``stored`` is asked
+        before a document is read anew."""
         self._root = root
         self._source = source
         self._index = index
@@ -94,7 +102,8 @@ class Pipeline:
         self._max_file_bytes = max_file_bytes
         self._check_space = check_space
         self._kept = kept
-        self._claim = claim
+        self._claim: Claim = claim or (lambda documents: nullcontext(True))
+        self._stored = stored
         #: the last failures, by path: a hint that comes twice is answered, not tried once more
         self._failures: OrderedDict[bytes, Outcome] = OrderedDict()
         self._busy: set[bytes] = set()
@@ -189,7 +198,8 @@ class Pipeline:
         if item.operation == "spent":
             return self._spent(item, source, digest)
         try:
-            extraction = self._extractor.extract(path_to_text(item.path), source.data)
+            found = None if self._stored is None else self._stored.find(self._document_id(item), digest)
+            extraction = found or self._extractor.extract(path_to_text(item.path), source.data)
         except ExtractionRefused as refusal:
             outcome = self._refused(item, str(refusal))
             return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater.api import ApiServer, make_api
+from headwater.api import make_api
 from headwater.batcher import Batcher, Priority
 from headwater.broker import make_client
 from headwater.embedder import Embedder, load_embedder
@@ -26,18 +26,21 @@ from headwater.errors import (
     RetryableError,
     SettingsError,
 )
+from headwater.generations import Made, making
 from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
 from headwater.messages import Hello, events_key, namespace
 from headwater.settings import Settings
-from headwater.state import Layout, Lock, Service, check_free_space, find_layout
+from headwater.state import Layout, Lock, check_free_space, find_layout
 from worker.census import census_pages
 from worker.claims import Claims
 from worker.kept import KeptVectors
 from worker.pipeline import Embed, Pipeline, Vector
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
+from worker.serving import ApiPlace, Serving
+from worker.stored import StoredTexts
 
 __all__ = ["Runtime"]
 
@@ -63,18 +66,22 @@ class Runtime:
         status: Callable[[], dict[str, Any]] | None = None,
         progress: Progress | None = None,
         on_stall: Callable[[], None] = lambda: None,
+        place: ApiPlace | None = None,
     ) -> None:
         """``progress`` tells how far the producer is, if it can be known here. ``on_stall`` is called when the model
-        hangs: this process is to report what it has, and to end."""
+        hangs: this process is to report what it has, and to end. ``place``: where the API is if not on a port of our
+        own."""
         self._settings = settings
         self._progress = progress
         self._on_stall = on_stall
         self._status = status or (lambda: {"running": True})
         self._layout: Layout | None = None if settings.qdrant_url else find_layout(settings).create()
         self._engine: Future[LocalEngine] = Future()
+        self._place = place or ApiPlace()
+        self._serving: Serving | None = None
         self._closers: list[Callable[[], object]] = []
         self._folders = settings.folders()
-        self._spaces = {source: namespace(settings.collection, source) for source in self._folders}
+        self._spaces = {source: namespace(settings.prefix, source) for source in self._folders}
         self._reporters = {
             source: Reporter(make_client(settings), events_key(space)) for source, space in self._spaces.items()
         }
@@ -103,6 +110,7 @@ class Runtime:
         manifest = index.ensure_schema(embedder.name, embedder.dimension)
         self._check_sources(index)
         self._index = index, manifest.index_id
+        self._note_making(embedder)
         self._pipelines = self._make_pipelines(index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
         around = Surroundings.of(settings, self._progress, lambda: embedder.tokenizer_json)
@@ -131,7 +139,9 @@ class Runtime:
             raise MessageError(f"this worker has no folder {source!r}: drop the message")
 
     def close(self) -> None:
-        """Let go of everything, last opened first."""
+        """Let go of everything, last opened first; but nobody is answered any more before that begins."""
+        if self._serving is not None:
+            self._serving.close()
         while self._closers:
             self._closers.pop()()
 
@@ -185,21 +195,17 @@ class Runtime:
         self._reporters[source].report(list(census_pages(name, index_id, counts)))
 
     def _serve(self, index: VectorIndex) -> None:
-        server = ApiServer(self._settings)
         layout = find_layout(self._settings).create()
-        server.start(
-            make_api(
-                self._engine,
-                status=self._status,
-                flush=index.checkpoint,
-                token=layout.read_token(),
-                allowed_hosts=self._settings.allowed_hosts,
-                index=index,
-            )
+        app = make_api(
+            self._engine,
+            status=self._status,
+            flush=index.checkpoint,
+            token=layout.read_token(),
+            allowed_hosts=self._settings.allowed_hosts,
+            index=index,
         )
-        Service(server.url, os.getpid()).write(layout)
-        self._closers.append(server.stop)
-        self._closers.append(lambda: layout.service.unlink(missing_ok=True))
+        self._serving = Serving(self._settings, layout, self._place, app, self._engine)
+        self._serving.start()
 
     def _make_pipelines(self, index: VectorIndex, batcher: Batcher, embedder: Embedder) -> dict[str, Pipeline]:
         """One for each folder; all share the index, the model and the extraction children."""
@@ -207,7 +213,7 @@ class Runtime:
         sandboxes = SandboxPool.of(settings, embedder, self._sandbox_homes())
         self._closers.append(sandboxes.close)
         sandboxes.start()
-        kept, claims = self._kept(embedder.name), self._claims()
+        kept, claims, stored = self._kept(embedder.name), self._claims(), self._stored(embedder)
         return {
             source: Pipeline(
                 root=os.fsencode(folder),
@@ -220,7 +226,8 @@ class Runtime:
                 max_file_bytes=settings.max_file_bytes,
                 check_space=self._check_space,
                 kept=kept,
-                **({} if claims is None else {"claim": partial(claims.held, self._spaces[source])}),
+                claim=None if claims is None else partial(claims.held, self._spaces[source]),
+                stored=stored,
             )
             for source, folder in self._folders.items()
         }
@@ -241,6 +248,23 @@ class Runtime:
         kept = KeptVectors(self._layout.kept, model, self._settings.keep_s)
         self._closers.append(kept.close)
         return kept
+
+    def _note_making(self, embedder: Embedder) -> None:
+        """What this index is made with, for a later reindex and for the one that follows it."""
+        if self._layout is not None:
+            settings = self._settings
+            cutting = settings.cutting_fingerprint(embedder.tokenizer_json, embedder.window)
+            Made(making(settings), settings.pipeline_fingerprint(), cutting).write(self._layout)
+
+    def _stored(self, embedder: Embedder) -> StoredTexts | None:
+        """The texts of the index that a reindex replaces, where its chunks would be cut alike now."""
+        if self._layout is None:
+            return None
+        cutting = self._settings.cutting_fingerprint(embedder.tokenizer_json, embedder.window)
+        stored = StoredTexts.of(self._layout, cutting)
+        if stored is not None:
+            self._closers.append(stored.close)
+        return stored
 
     def _sandbox_homes(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="headwater-")) if self._layout is None else self._layout.sandboxes

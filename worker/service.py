@@ -17,6 +17,7 @@ from headwater.errors import ModelStalled
 from headwater.local import Progress
 from headwater.settings import Settings
 from worker.runtime import Runtime
+from worker.serving import ApiPlace
 from worker.tasks import register
 
 __all__ = ["run_worker"]
@@ -30,13 +31,14 @@ def run_worker(
     serve: bool,
     status: Callable[[], dict[str, Any]] | None = None,
     progress: Progress | None = None,
+    place: ApiPlace | None = None,
 ) -> None:
     """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError.
 
     A model that hangs ends the process, once it has drained, with the status of ModelStalled.
     """
     stalled = threading.Event()
-    runtime = Runtime(settings, status=status, progress=progress, on_stall=lambda: _drain(stalled))
+    runtime = Runtime(settings, status=status, progress=progress, on_stall=lambda: _drain(stalled), place=place)
     app = make_app(settings)
     register(app, runtime.parts, runtime.census)
     try:

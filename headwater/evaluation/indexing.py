@@ -90,6 +90,7 @@ def private_settings(configuration: Configuration, folder: Path, *, ours: bool) 
     private: dict[str, Any] = {
         "folder": folder.resolve(),
         "state_dir": None,
+        "generation": None,
         "broker_url": None,
         "qdrant_url": None,
         "qdrant_api_key": None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Folder", "StateDir"]
+__all__ = ["AsJson", "Folder", "Generation", "StateDir"]
 
 StateDir = Annotated[
     Path | None,
@@ -15,3 +15,7 @@ StateDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Folder = Annotated[Path | None, typer.Option(help="The folder of documents that is meant.")]
+Generation = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of which generation of the index (default: the current one; docs/reindex.md)."),
+]

@@ -1,0 +1,268 @@
+"""The runs behind ``headwater reindex`` and ``headwater rollback``: fill an index beside the one that answers with the
+ordinary producer and worker, compare, and move the pointer."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from headwater.errors import IndexMismatch, SettingsError
+from headwater.failpoints import reach
+from headwater.generations import MAKING, Made, Note, as_pinned, existing, making, pin, pins, serve
+from headwater.screen import Screen
+from headwater.settings import Settings
+from headwater.shadow import Comparison, refusals
+from headwater.state import Layout, Lock, Pointer, Service, check_free_space, noted_folder
+from headwater.supervisor import Supervisor
+
+__all__ = ["Check", "Reindexing", "Returning"]
+
+#: seconds that a document which one side lacks has to come in, before it counts as missing
+_PATIENCE_S = 5.0
+#: seconds between two looks whether the service has taken over
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the shadow check is to be: files of queries and of judged questions, and what it must find."""
+
+    queries: Path | None = None
+    evaluation: Path | None = None
+    min_overlap: float | None = None
+    accept_missing: bool = False
+    only: bool = False
+
+
+@dataclass
+class Filling:
+    """The ordinary parts of ``up`` over one generation, until it has caught up and ``on_caught_up`` says that this was
+    all."""
+
+    given: Settings
+    layout: Layout
+    console: Console
+    as_json: bool
+    interrupted: bool = False
+
+    def run(self, on_caught_up: Callable[[Settings], bool], *, api: bool) -> None:
+        """``on_caught_up`` is asked again until it is true. Raises HeadwaterError."""
+        from producer.catchup import CatchUp
+        from producer.status import Observer, forget_step
+
+        settings = _settings_of(self.given, self.layout)
+        check_free_space(self.layout.root, settings.min_free_bytes)
+        forget_step(self.layout.create())
+        reached, caught_up = CatchUp(self.layout).reached, False
+
+        def done() -> bool:
+            nonlocal caught_up
+            caught_up = caught_up or reached()
+            return caught_up and on_caught_up(settings)
+
+        screen = Screen(self.console, Observer(self.layout), as_json=self.as_json, api=lambda: None)
+        how: Literal["private", "none"] = "private" if api else "none"
+        supervisor = Supervisor(settings, self.layout, False, screen.tick, screen.drain, how)
+        supervisor.end_when(done)
+        try:
+            screen.start()
+            supervisor.run()
+        finally:
+            screen.stop()
+            self.interrupted = supervisor.interrupted
+
+
+def _settings_of(given: Settings, layout: Layout) -> Settings:
+    """Those of a generation that is filled beside another one: its API is for nobody but us."""
+    settings = as_pinned(given.model_copy(update={"generation": layout.generation}))
+    folder = settings.folder or noted_folder(layout) or noted_folder(Pointer.read(layout).layout(layout.root))
+    found = settings.model_copy(update={"folder": folder, "host": "127.0.0.1", "port": 0})
+    found.required_folder()
+    return found
+
+
+def _move(layout: Layout, *, at_once: bool = False) -> None:
+    """This generation is the current one from now on."""
+    pointer = Pointer.read(layout)
+    if pointer.generation != layout.generation or pointer.at_once != at_once:
+        Pointer(layout.generation, pointer.generation, time.time(), at_once).write(layout)
+    if not Lock.is_held(layout, "up"):
+        serve(layout)  # nobody answers: the next to start begins with this one
+
+
+def _await_service(layout: Layout) -> None:
+    """Until the service that runs answers from this generation; at once if none runs."""
+    while Lock.is_held(layout, "up"):
+        service = Service.read(layout)
+        if service is not None and service.generation == layout.generation:
+            return
+        time.sleep(_LOOK_S)
+
+
+@dataclass
+class Returning:
+    """Moves the pointer to a generation that was current before."""
+
+    given: Settings
+    layout: Layout
+    console: Console
+    as_json: bool
+    interrupted: bool = False
+
+    def run(self, *, now: bool) -> None:
+        """While a service runs, it lets the generation catch up before that one answers; else this is done here."""
+        if not now and not Lock.is_held(self.layout, "up"):
+            filling = Filling(self.given, self.layout, self.console, self.as_json)
+            filling.run(lambda _: True, api=False)
+            self.interrupted = filling.interrupted
+        if not self.interrupted:
+            _move(self.layout, at_once=now)
+            _await_service(self.layout)
+
+
+@dataclass
+class Reindexing:
+    """One ``headwater reindex``. ``asked`` names the settings that are given as options."""
+
+    given: Settings
+    #: the current generation
+    layout: Layout
+    asked: frozenset[str]
+    check: Check
+    console: Console
+    as_json: bool
+    interrupted: bool = False
+    _moved: bool = False
+    _looking_since: float | None = None
+    _found: Comparison | None = field(default=None)
+
+    def run(self) -> None:
+        """Raises HeadwaterError with a sentence if it cannot be done, or the new index must not be moved to."""
+        note = self._noted()
+        new = Layout(self.layout.root, note.generation)
+        if note.generation != self.layout.generation:
+            filling = Filling(self.given, new, self.console, self.as_json)
+            filling.run(lambda settings: self._compare_and_move(note, settings), api=True)
+            self.interrupted = filling.interrupted
+        else:
+            self._moved = True  # and killed before that was all
+        if self._moved:
+            self.layout.reindex.unlink(missing_ok=True)
+            self._say("moved", f"generation {note.generation} is the current index")
+            _await_service(new)
+
+    # -- what is to be made ------------------------------------------------------------------------------------
+
+    def _noted(self) -> Note:
+        """The reindex that is under way, else a new one. Both generations have their settings then."""
+        note = Note.read(self.layout)
+        if note is None:
+            chosen, before = self._chosen()
+            following = max(existing(self.layout.root), default=self.layout.generation) + 1
+            note = Note(following, self.layout.generation, chosen, before)
+            note.write(self.layout)
+            reach("reindex:noted")
+        elif self.asked and any(note.pins.get(name) != value for name, value in self._asked_values().items()):
+            raise SettingsError(
+                f"a reindex to {_shown(note.pins)} is under way: run 'headwater reindex' without settings to go on "
+                "with it, or give it up with --cancel"
+            )
+        if note.phase == "preparing":
+            source = Layout(self.layout.root, note.source)
+            new = Layout(self.layout.root, note.generation).create()
+            pin(new, {**pins(source), **note.pins})
+            pin(source, note.source_pins)
+            reach("reindex:pinned")
+            note = replace(note, phase="filling")
+            note.write(self.layout)
+        return note
+
+    def _asked_values(self) -> dict[str, Any]:
+        values = making(self.given)
+        return {name: _lasting(name, values[name]) for name in self.asked}
+
+    def _chosen(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The settings that are to change as they are to be, and those of them that only the environment has as yet."""
+        if not self.layout.manifest.exists():
+            raise SettingsError(f"there is no index in {self.layout.root} yet: run 'headwater up FOLDER' first")
+        own = pins(self.layout)
+        bare = as_pinned(self.given.model_copy(update={name: _default(name) for name in self.asked}))
+        before = {**making(bare), **Made.read(self.layout).settings, **own}
+        wanted = {name: _lasting(name, value) for name, value in making(self.given).items()}
+        given = self.asked | {name for name in MAKING if name in self.given.model_fields_set}
+        changed = [
+            name
+            for name in MAKING
+            if wanted[name] != _lasting(name, before[name]) and (name in given or name not in own)
+        ]
+        if not changed:
+            raise SettingsError(
+                "the index is made with these settings already: name another --model, or other settings with --set"
+            )
+        kept = {name: _lasting(name, before[name]) for name in changed if name not in own}
+        return {name: wanted[name] for name in changed}, kept
+
+    # -- compare and move ----------------------------------------------------------------------------------------
+
+    def _compare_and_move(self, note: Note, settings: Settings) -> bool:
+        """True when all is done; False to be asked again soon."""
+        from headwater.verbs.comparing import Comparing
+
+        new = Layout(self.layout.root, note.generation)
+        if self._looking_since is None:
+            self._looking_since = time.monotonic()
+            replace(note, phase="filled").write(self.layout)
+            reach("reindex:filled")
+        comparing = Comparing(as_pinned(self.given.model_copy(update={"generation": note.source})), settings)
+        found = comparing.documents(self.layout, new)
+        if (found.missing or found.differing) and time.monotonic() - self._looking_since < _PATIENCE_S:
+            return False  # an edit may be in one of them already
+        if Service.read_from(new.private_service) is None:
+            return False
+        self._found = comparing.answers(found, self.layout, new, self.check.queries, self.check.evaluation)
+        self._show(self._found)
+        if sentences := refusals(self._found, self.check.min_overlap, accept_missing=self.check.accept_missing):
+            raise IndexMismatch("the index is not moved: " + "; ".join(sentences))
+        replace(note, phase="checked").write(self.layout)
+        reach("reindex:checked")
+        if not self.check.only:
+            _move(new)
+            self._moved = True
+            reach("reindex:moved")
+        return True
+
+    def _show(self, found: Comparison) -> None:
+        from headwater.verbs.comparing import table
+
+        if self.as_json:
+            print(json.dumps({"event": "compared", **found.to_dict()}), flush=True)
+            return
+        self.console.print(table(found))
+        for sentence in found.notes:
+            self.console.print(f"- {sentence}")
+
+    def _say(self, event: str, sentence: str) -> None:
+        if self.as_json:
+            print(json.dumps({"event": event, "sentence": sentence}), flush=True)
+        else:
+            self.console.print(sentence)
+
+
+def _default(name: str) -> Any:
+    return Settings.model_fields[name].default
+
+
+def _lasting(name: str, value: Any) -> Any:
+    """A path that means the same from any directory."""
+    return os.path.realpath(value) if name == "model" and isinstance(value, str) and os.path.isdir(value) else value
+
+
+def _shown(values: Any) -> str:
+    return ", ".join(f"{name}={json.dumps(value)}" for name, value in values.items())

@@ -18,7 +18,7 @@ from word_embedder import word_environment
 
 from headwater.messages import queue_name
 
-_DOCUMENTS = 250
+_DOCUMENTS = 150
 
 
 @pytest.fixture(scope="module")

@@ -179,8 +179,8 @@ class NetworkSession(Session):
 
     @contextlib.contextmanager
     def unanswered(self) -> Iterator[None]:
-        """Questions may get no answer meanwhile: a query server that hears nothing from the index waits for it as long as
-        its client does (30 s), and nobody can ask one that is cut off."""
+        """Questions may get no answer meanwhile: a query server that hears nothing from the index waits for it as long
+        as its client does (30 s), and nobody can ask one that is cut off."""
         self._excused_until = math.inf
         try:
             yield

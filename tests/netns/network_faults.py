@@ -125,7 +125,8 @@ def _hold_qdrant(run: Run) -> None:
 @fault("network", "kill -9 broker and qdrant at once", runs=4)
 def _kill_servers(run: Run) -> None:
     session = _session(run)
-    _signal_all([*session.pids("valkey-server"), *session.pids("qdrant_server.py")], signal.SIGKILL)
+    for server in ("valkey-server", "qdrant_server.py"):
+        _signal_all(session.pids(server), signal.SIGKILL)
 
 
 def _signal_all(pids: list[int], number: int) -> None:

@@ -135,7 +135,8 @@ class RedisServer(_Server):
             ports += ["--tls-cert-file", str(self.tls[0]), "--tls-key-file", str(self.tls[1])]
             ports += ["--tls-ca-cert-file", str(self.tls[0])]
         kept = ["--save", "", "--appendonly", "no", "--dir", str(self.directory), "--loglevel", "warning"]
-        return [self.binary, "--bind", self.host, *ports, "--aclfile", str(access), *kept]
+        found = ["--set-proc-title", "no"]  # by its directory, which is in its command
+        return [self.binary, "--bind", self.host, *ports, "--aclfile", str(access), *kept, *found]
 
     def client(self) -> redis.Redis:
         made: redis.Redis = redis.Redis.from_url(self.url, socket_timeout=10)

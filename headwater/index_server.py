@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -78,7 +79,9 @@ class ServerIndex(QdrantIndex):
     ) -> ServerIndex:
         """Raises IndexUnavailable if the URL is not one."""
         try:
-            client = QdrantClient(url=url, api_key=api_key, timeout=_TIMEOUT_S, check_compatibility=False)
+            with warnings.catch_warnings():  # of a key without TLS: a command says one sentence, or none
+                warnings.simplefilter("ignore", UserWarning)
+                client = QdrantClient(url=url, api_key=api_key, timeout=_TIMEOUT_S, check_compatibility=False)
         except (ValueError, httpx.InvalidURL) as error:
             raise IndexUnavailable(f"QDRANT_URL={url!r} is no address of a Qdrant server ({error})") from None
         return cls(client, collection, url, quantization)

@@ -143,8 +143,8 @@ def _print_status(found: dict[str, Any]) -> None:
     console.print(f"chunks     {found['chunks']}")
     console.print(f"texts      {found['embedded_texts_total']} embedded, {found['reused_texts_total']} reused")
     for cause in found["causes"]:
-        console.print(f"{cause['health']}: {cause['part']}: {cause['cause']}", soft_wrap=True)
-        console.print(f"  next: {cause['next_step']}", soft_wrap=True)
+        console.print(f"{cause['health']}: {cause['part']}: {cause['cause']}", soft_wrap=not console.is_terminal)
+        console.print(f"  next: {cause['next_step']}", soft_wrap=not console.is_terminal)
 
 
 def _status(settings: Settings) -> dict[str, Any]:

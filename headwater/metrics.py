@@ -80,7 +80,6 @@ outcomes = Counter(
     registry=PRODUCER,
 )
 worker_starts = Counter("headwater_worker_starts_total", "Workers that said hello.", registry=PRODUCER)
-scans = Counter("headwater_scans_total", "Scans of the whole folder.", registry=PRODUCER)
 scan_seconds = Histogram(
     "headwater_scan_seconds", "Time of one scan of the whole folder.", buckets=_LONG_S, registry=PRODUCER
 )
@@ -191,11 +190,15 @@ for _metric, _values in (
     (texts_embedded, ("document", "query")),
     (tokens_embedded, ("document", "query")),
     (embed_failures, ("error", "stalled")),
-    (query_seconds, ("hybrid", "dense", "sparse", "similar")),
 ):
     for _value in _values:
         _metric.labels(_value)
 
+
+for _mode in ("hybrid", "dense", "sparse", "similar"):
+    query_seconds.labels(_mode)
+    for _result in ("refused", "failed"):
+        query_failures.labels(_mode, _result)
 
 _kinds: set[str] = set()
 

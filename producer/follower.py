@@ -104,7 +104,6 @@ class Follower:
         self._conclude(held, len(changes.deleted), before)
         self._check_watches()
         took = time.monotonic() - started
-        metrics.scans.inc()
         metrics.scan_seconds.observe(took)
         metrics.scanned_files.set(len(seen))
         log.info("scanned %d files in %.3f s, %d changes", len(seen), took, len(changes))

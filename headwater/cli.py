@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -11,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +18,7 @@ from rich.console import Console
 from headwater import __version__
 from headwater.errors import HeadwaterError
 from headwater.generations import serve as serve_generation
+from headwater.logs import log_to_stderr
 from headwater.settings import Settings, shown_url
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, used_now
 from headwater.verbs.accept_deletions import accept_deletions
@@ -33,6 +33,9 @@ from headwater.verbs.rollback import rollback
 from headwater.verbs.search import duplicates, search, similar, similarity
 from headwater.verbs.verify import verify
 from headwater.verbs.why import why
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 app = typer.Typer(
     help="Keeps a vector index in step with a folder of documents, and asks it.",
@@ -126,16 +129,22 @@ def status(
     folder: Annotated[Path | None, typer.Option(help="The folder whose status is asked.")] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if it is failing or does not run.")] = False,
 ) -> None:
-    """Whether the index is in step, what it holds, and what is wrong, if anything."""
+    """Whether the index is in step, what it holds, and what is wrong, if anything: its cause and the next step."""
     from headwater.verbs.moving import of_moves
+    from producer.status import check_state
 
     settings = Settings.load(folder=folder, state_dir=state_dir)
     layout = find_layout(settings)
-    found = {**_status(layout), **of_moves(layout, Settings.read(folder=folder, state_dir=state_dir))}
-    if as_json:
-        print(json.dumps(found))
-        return
+    check_state(layout)
+    found = {**_status(settings), **of_moves(layout, Settings.read(folder=folder, state_dir=state_dir))}
+    print(json.dumps(found)) if as_json else _print_status(found)
+    if check and (found["health"] == "failing" or not found["running"]):
+        sys.exit(1)
+
+
+def _print_status(found: dict[str, Any]) -> None:
     documents = ", ".join(f"{number} {state}" for state, number in found["documents"].items())
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{found['health']}, {'in step' if found['in_step'] else 'not in step'}"
@@ -152,15 +161,19 @@ def status(
             f"reindex    generation {under_way['generation']} is {under_way['phase']}: "
             f"{under_way['done']} of {under_way['total']} documents"
         )
-    for reason in (*found["reasons"], *found["notes"]):
-        console.print(f"- {reason}")
+    for cause in found["causes"]:
+        console.print(f"{cause['health']}: {cause['part']}: {cause['cause']}", soft_wrap=not console.is_terminal)
+        console.print(f"  next: {cause['next_step']}", soft_wrap=not console.is_terminal)
+    for note in found["notes"]:
+        console.print(f"- {note}", soft_wrap=not console.is_terminal)
 
 
-def _status(layout: Layout) -> dict[str, Any]:
+def _status(settings: Settings) -> dict[str, Any]:
     from producer.status import read_status
 
+    layout = find_layout(settings)
     running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
-    found = read_status(layout, running=running)
+    found = read_status(layout, running=running, least_free_bytes=settings.min_free_bytes)
     return {**found, "api": _api_url(layout)}
 
 
@@ -168,6 +181,12 @@ def _progress(settings: Settings) -> Callable[[], tuple[int, bool]]:
     from producer.status import Progress
 
     return Progress(find_layout(settings)).read
+
+
+def _numbers(settings: Settings) -> Collector:
+    from producer.numbers import ProducerNumbers
+
+    return ProducerNumbers(settings, find_layout(settings))
 
 
 def _api_url(layout: Layout) -> str | None:
@@ -186,7 +205,7 @@ def watch(
     from producer.service import Producer
 
     settings = Settings.load(folder=folder, state_dir=state_dir, generation=generation)
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings)
     settings.required_folder()
     producer = Producer(settings, find_layout(settings).create())
     _on_signal(producer.stop)
@@ -208,12 +227,13 @@ def work(
     from worker.serving import ApiPlace
 
     settings = Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation)
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings)
     run_worker(
         settings,
         serve=serve,
-        status=lambda: _status(find_layout(settings)),
+        status=lambda: _status(settings),
         progress=_progress(settings),
+        numbers=_numbers(settings),
         place=ApiPlace(api_fd, private_api),
     )
 
@@ -228,10 +248,17 @@ def serve(
     from headwater.serve import serve_index
 
     settings = Settings.load(port=port, host=host, state_dir=state_dir)
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings)
     ended = threading.Event()
     _on_signal(ended.set)
-    serve_index(settings, lambda: _status(find_layout(settings)), _progress(settings), on_url=print, ended=ended)
+    serve_index(
+        settings,
+        lambda: _status(settings),
+        _progress(settings),
+        on_url=print,
+        ended=ended,
+        numbers=_numbers(settings),
+    )
 
 
 app.command()(accept_deletions)
@@ -272,11 +299,3 @@ def _on_signal(stop: Callable[[], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, first)
-
-
-def _log_to_stderr(level: Literal["debug", "info", "warning", "error"]) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    for noisy in ("httpx", "celery.worker.strategy", "celery.app.trace", "watchdog"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

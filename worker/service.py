@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.worker import state
+from prometheus_client.registry import Collector
 
 from headwater.broker import make_app
 from headwater.errors import ModelStalled
@@ -31,6 +32,7 @@ def run_worker(
     serve: bool,
     status: Callable[[], dict[str, Any]] | None = None,
     progress: Progress | None = None,
+    numbers: Collector | None = None,
     place: ApiPlace | None = None,
 ) -> None:
     """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError.
@@ -38,7 +40,14 @@ def run_worker(
     A model that hangs ends the process, once it has drained, with the status of ModelStalled.
     """
     stalled = threading.Event()
-    runtime = Runtime(settings, status=status, progress=progress, on_stall=lambda: _drain(stalled), place=place)
+    runtime = Runtime(
+        settings,
+        status=status,
+        progress=progress,
+        numbers=numbers,
+        on_stall=lambda: _drain(stalled),
+        place=place,
+    )
     app = make_app(settings)
     register(app, runtime.parts, runtime.census)
     try:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -18,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import Headwater, wait_until
+from driver import Headwater, pids_with, wait_until
+from word_embedder import MODEL
 
 from headwater import Index
 from headwater.failpoints import MOVING
+from headwater.generations import serve
+from headwater.state import Layout, Pointer, Service
 
 _NOTES = 12
 #: the word embedder gives vectors of this many numbers; half of them are another configuration, of which scores differ
@@ -61,7 +62,7 @@ class Traffic:
             self._repeat(lambda: index.search(_TEXT, _NOTES, "dense").to_dict())
 
     def _repeat(self, ask: Callable[[], dict[str, Any]]) -> None:
-        while not self._ended.wait(0.01):
+        while not self._ended.wait(0.04):
             try:
                 self._judge(ask())
             except Exception as error:  # whatever it is, a question was not answered
@@ -73,7 +74,7 @@ class Traffic:
             self.wrong.append(f"{len(answer['hits'])} hits")
 
     def edit(self) -> None:
-        while not self._ended.wait(0.05):
+        while not self._ended.wait(0.15):
             self.edits += 1
             number = self.edits % _NOTES
             (self.run.folder / f"{number:02}.md").write_text(_note(number, f"edit {self.edits}"))
@@ -94,6 +95,7 @@ class Traffic:
 @pytest.fixture
 def run(headwater: Headwater) -> Headwater:
     _fill(headwater.folder)
+    headwater.environment["HEADWATER_SANDBOXES"] = "1"
     return headwater
 
 
@@ -130,3 +132,72 @@ def test_nobody_notices_a_reindex_and_a_rollback(run: Headwater) -> None:
     last = run.search(f"edit {traffic.edits}", "--mode", "sparse", "--limit", "1")[0]
     assert f"edit {traffic.edits}" in last["text"]
     assert run.stop() == 0
+
+
+def _killed(run: Headwater, name: str, token: Path) -> dict[str, str]:
+    """An environment in which whoever reaches this place first is killed there."""
+    token.touch()
+    return {**run.environment, "HEADWATER_FAILPOINTS": f"{name}=kill@{token}"}
+
+
+def _all_found(run: Headwater) -> int:
+    """Every note is found by its words, in an index opened here; the generation that answered."""
+    with Index.open(state_dir=run.state, model=MODEL) as index:
+        hits = index.search(_TEXT, 2 * _NOTES, "dense")
+    assert {hit.path for hit in hits} == {f"{number:02}.md" for number in range(_NOTES)}
+    return hits.freshness.generation
+
+
+@pytest.mark.timeout(300)
+def test_killed_at_any_step_it_goes_on(run: Headwater, make_headwater: Callable[[Path, Path], Headwater]) -> None:
+    run.once()
+    calm = dict(run.environment)
+    token = run.state.with_name("token")
+    # When a reindex is killed at each of its steps in turn, and a file is edited after each
+    for step, name in enumerate(name for name in MOVING if name.startswith("reindex:")):
+        run.environment = _killed(run, name, token)
+        settings = _SMALLER if step == 0 else ()  # what was asked for is noted
+        assert _reindex(run, *settings, check=False).returncode == -signal.SIGKILL, name
+        wait_until(lambda: pids_with(str(run.state)) == {}, "nothing of it is left")
+        run.environment = calm
+        # Then the old index answers until the move, and the new one afterwards
+        assert _all_found(run) == (2 if name == "reindex:moved" else 1), name
+        (run.folder / "00.md").write_text(_note(0, f"edited after {name}"))
+    # And the next one ends it
+    assert json.loads(_reindex(run, "--json").stdout.splitlines()[-1])["event"] == "moved"
+    # And when it goes back, and the service is killed at each step of that
+    Pointer(1, 2, time.time()).write(Layout(run.state))
+    for name in (name for name in MOVING if name.startswith("up:")):
+        serve(Layout(run.state, 2))  # it answered last: the next one begins with it
+        run.environment = _killed(run, name, token)
+        run.up(in_step=False)
+        assert run.process is not None and run.process.wait(60) == -signal.SIGKILL, name
+        wait_until(lambda: pids_with(str(run.state)) == {}, "no process outlives it")
+        run.environment = calm
+    # Then the last one gets there, and the index is as if it had been made anew
+    serve(Layout(run.state, 2))
+    run.up(in_step=False)
+    wait_until(lambda: run.alive() and _answering(run) == 1, "the way back")
+    assert run.stop() == 0
+    anew = make_headwater(run.folder, run.state.with_name("anew"))
+    anew.environment = calm
+    anew.once()
+    assert _plain(run.points()) == _plain(anew.points())
+
+
+def _answering(run: Headwater) -> int | None:
+    service = Service.read(Layout(run.state))
+    return None if service is None else service.generation
+
+
+def _plain(points: list[dict[str, Any]]) -> dict[str, Any]:
+    return {point["id"]: ({**point["payload"], "seq": 0}, point["vector"].get("dense")) for point in points}
+
+
+def test_what_cannot_be_done_is_one_sentence(run: Headwater) -> None:
+    done = run.run("rollback", "--state-dir", str(run.state), check=False)
+    assert done.returncode == 78 and "no index to go back to" in done.stderr
+    done = _reindex(run, *_SMALLER, check=False)
+    assert done.returncode == 78 and "no index" in done.stderr
+    done = _reindex(run, "--set", "port=5", check=False)
+    assert done.returncode == 78 and "NAME" in done.stderr

@@ -19,7 +19,7 @@ from rich.console import Console
 from headwater import __version__
 from headwater.errors import HeadwaterError
 from headwater.generations import serve as serve_generation
-from headwater.settings import Settings
+from headwater.settings import Settings, shown_url
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, used_now
 from headwater.verbs.accept_deletions import accept_deletions
 from headwater.verbs.ask import ask, context
@@ -248,13 +248,12 @@ app.command()(evaluate)
 @config_app.command("show")
 def config_show(as_json: AsJson = False, state_dir: StateDir = None) -> None:
     """Every setting with its value in force."""
-    from headwater.broker import shown_url
-
     settings = Settings.load(state_dir=state_dir)
     values: dict[str, Any] = settings.model_dump(mode="json")
     values["qdrant_api_key"] = "***" if settings.qdrant_api_key else None
+    values["broker_sentinel_password"] = "***" if settings.broker_sentinel_password else None
     values["llm_api_key"] = "***" if settings.llm_api_key else None
-    for name in ("broker_url", "llm_url"):
+    for name in ("broker_url", "qdrant_url", "llm_url"):
         values[name] = shown_url(values[name]) if values[name] else None
     if as_json:
         print(json.dumps(values))

@@ -237,13 +237,13 @@ class _Composer:
             return []
         held: dict[tuple[str, str, int], dict[int, float]] = {}
         for piece in self._chosen:
-            held.setdefault((piece.hit.file, piece.hit.path, piece.hit.seq), {})[piece.hit.chunk] = piece.hit.score
+            held.setdefault((piece.hit.document, piece.hit.path, piece.hit.seq), {})[piece.hit.chunk] = piece.hit.score
         found: list[Hit] = []
-        for (file, path, seq), scores in held.items():
+        for (document, path, seq), scores in held.items():
             for before, after in pairwise(sorted(scores)):
                 if after - before == 2:
                     score = min(scores[before], scores[after])
-                    between = neighbours(file, before + 1, before + 1)
+                    between = neighbours(document, before + 1, before + 1)
                     found += [replace(hit, score=score) for hit in between if (hit.seq, hit.path) == (seq, path)]
         return found
 
@@ -313,7 +313,7 @@ def _joined(run: Sequence[_Piece], reader: _Reader) -> list[Passage]:
     except OSError:
         compared = False
     if not compared:
-        return [_passage(run, "\n\n".join(piece.hit.text for piece in run), reader.unseen(first.file))]
+        return [_passage(run, "\n\n".join(piece.hit.text for piece in run), reader.unseen(first.document))]
     if text is None or any(text[p.hit.start : p.hit.end] != p.hit.text for p in run):
         return [_passage([piece], piece.hit.text, _is_there(text, piece.hit)) for piece in run]
     return [_passage(run, text[first.start : run[-1].hit.end], verified=True)]

@@ -1,6 +1,7 @@
 """Identity (where a document is) and fingerprints (what it holds). Pure: no I/O.
 
-A document's identity is its path relative to the folder, as bytes. Its fingerprints are the file's stat (cheap)
+A document's identity is its path relative to the folder, as bytes, below the name of the folder where several share a
+collection. Its fingerprints are the file's stat (cheap)
 and the SHA-256 of its bytes (exact). Ids of documents and points depend on the path alone, so that the same folder
 always gives the same index.
 """
@@ -21,6 +22,7 @@ __all__ = [
     "document_id",
     "embedded_text",
     "file_path",
+    "in_collection",
     "in_utc",
     "member_path",
     "path_from_wire",
@@ -36,7 +38,7 @@ __all__ = [
 WITHIN = "!/"
 
 #: raised whenever the same bytes give other chunks, terms or fields, so that documents are written again
-PIPELINE_VERSION = 6
+PIPELINE_VERSION = 7
 
 _NAMESPACE = uuid.UUID("6f0d5f0e-7f0b-5c1e-9a51-5d1b6f3a2c11")
 
@@ -67,8 +69,14 @@ def text_hash(text: str, context: str = "") -> str:
     return hashlib.sha256(embedded_text(text, context).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+def in_collection(path: bytes, source: str) -> bytes:
+    """Where the document at a path of a folder stands in its collection: below the name of the folder, ``source``, if
+    it has one, so that several folders can share a collection."""
+    return f"{source}/".encode() + path if source else path
+
+
 def document_id(path: bytes) -> str:
-    """Id of the document at a path relative to the folder: a UUID, version 5 layout, of SHA-256."""
+    """Id of the document at a path of the collection (``in_collection``): a UUID, version 5 layout, of SHA-256."""
     return str(_uuid(b"document\0" + path))
 
 
@@ -115,9 +123,10 @@ def member_path(path: str, member: str | None) -> str:
     return path if member is None else f"{path}{WITHIN}{member}"
 
 
-def file_path(path: str, member: str | None) -> str:
-    """The inverse of ``member_path``: the path of the file in the folder."""
-    return path if member is None else path.removesuffix(f"{WITHIN}{member}")
+def file_path(path: str, member: str | None, source: str = "") -> str:
+    """The inverse of ``member_path`` and ``in_collection``: the path of the file in the folder."""
+    inner = path.removeprefix(f"{source}/") if source else path
+    return inner if member is None else inner.removesuffix(f"{WITHIN}{member}")
 
 
 def path_to_wire(path: bytes) -> str:

@@ -40,11 +40,18 @@ class Hit:
     text_hash: str = ""
     stale: bool | None = None
     member: str | None = None
+    #: name of the folder, where several share a collection; ``path`` begins with it
+    source: str = ""
+
+    @property
+    def document(self) -> str:
+        """The path of the document in the collection: of an archive, say, where ``path`` is that of a file in it."""
+        return file_path(self.path, self.member)
 
     @property
     def file(self) -> str:
         """The path of the file in the folder: of an archive, say, where ``path`` is that of a document in it."""
-        return file_path(self.path, self.member)
+        return file_path(self.path, self.member, self.source)
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> Hit:

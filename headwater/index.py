@@ -70,6 +70,7 @@ INDEXED_FIELDS: Mapping[str, str] = {
     "fields": "keyword",
     "created": "datetime",
     "pages": "integer",
+    "source": "keyword",
 }
 
 
@@ -141,6 +142,8 @@ class DocumentWrite:
     members: Sequence[Member] = ()
     #: files within it that are not indexed, each with the reason
     unread: Sequence[str] = ()
+    #: name of the folder, where several share a collection; ``path`` begins with it
+    source: str = ""
     #: chunks of the whole version, when these are only some of them
     total_chunks: int | None = None
 
@@ -328,13 +331,15 @@ class VectorIndex(Protocol):
         """As ``delete``; what is left of the document, which is newer. Raises IndexUnavailable if it is not."""
         ...
 
-    def census(self) -> dict[int, int]:
-        """How many points carry each seq. A seq belongs to one version of one document, so this tells in one cheap
-        question which versions are whole: chunks and one record."""
+    def census(self, source: str | None = None) -> dict[int, int]:
+        """How many points carry each seq; with ``source`` only those of the folder of this name. A seq belongs to one
+        version of one document of a folder, so this tells in one cheap question which versions are whole: chunks and
+        one record."""
         ...
 
-    def sweep(self, seqs: Sequence[int]) -> None:
-        """Delete all points that carry one of these seqs exactly. Idempotent."""
+    def sweep(self, seqs: Sequence[int], source: str | None = None) -> None:
+        """Delete all points (with ``source`` only those of the folder of this name) that carry one of these seqs
+        exactly. Idempotent."""
         ...
 
     def sweep_unversioned(self) -> None:
@@ -372,9 +377,11 @@ class VectorIndex(Protocol):
         """Every point, in no promised order."""
         ...
 
-    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
+    def page(
+        self, offset: str | None = None, document_id: str | None = None, source: str | None = None
+    ) -> tuple[list[Point], str | None]:
         """Some points with their vectors (at most ``BATCH_POINTS``, in the order of their ids), and the offset of the
-        next ones; None after the last. With ``document_id`` only that document's."""
+        next ones; None after the last. With ``document_id`` only that document's, with ``source`` only the folder's."""
         ...
 
     def discard(self, points: Sequence[SeenPoint]) -> None:
@@ -408,10 +415,10 @@ def open_index(
     Raises IndexUnavailable if it does not answer or if another process holds the embedded shard.
     """
     if settings.qdrant_url:
-        from headwater.index_server import ServerIndex
+        from headwater.index_server import ServerIndex, ServerOptions
 
         return ServerIndex.connect(
-            settings.qdrant_url, settings.qdrant_api_key, settings.collection, settings.quantization
+            settings.qdrant_url, ServerOptions.of(settings), settings.collection, settings.quantization
         )
     if layout is None:
         raise IndexUnavailable("the embedded index needs a state directory, or set QDRANT_URL")

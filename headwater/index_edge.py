@@ -30,7 +30,7 @@ from headwater.index import (
     SearchQuery,
     Sparse,
 )
-from headwater.index_qdrant import QdrantIndex, fence_conditions
+from headwater.index_qdrant import QdrantIndex, fence_conditions, of_source
 from headwater.state import check_free_space, write_atomically
 
 __all__ = ["EdgeIndex", "MovableEdgeIndex"]
@@ -298,14 +298,15 @@ class EdgeIndex(QdrantIndex):
             found, _ = self._open.scroll(edge.ScrollRequest(limit=1, with_payload=["seq"], order_by=newest))
         return _seq_of(found[0].payload) if found else None
 
-    def census(self) -> dict[int, int]:
+    def census(self, source: str | None = None) -> dict[int, int]:
+        only = _filter(of_source(source)) if source is not None else None
         with self._engine_errors("count"):
-            total = self._open.count(edge.CountRequest(exact=True))
-            counts = self._seq_counts(total, exact=False)  # from the field's index alone: 60 times as fast
-            return counts if sum(counts.values()) == total else self._seq_counts(total, exact=True)
+            total = self._open.count(edge.CountRequest(exact=True, filter=only))
+            counts = self._seq_counts(total, only, exact=False)  # from the field's index alone: 60 times as fast
+            return counts if sum(counts.values()) == total else self._seq_counts(total, only, exact=True)
 
-    def _seq_counts(self, most: int, *, exact: bool) -> dict[int, int]:
-        hits = self._open.facet(edge.FacetRequest("seq", limit=most + 1, exact=exact)).hits
+    def _seq_counts(self, most: int, only: edge.Filter | None, *, exact: bool) -> dict[int, int]:
+        hits = self._open.facet(edge.FacetRequest("seq", limit=most + 1, exact=exact, filter=only)).hits
         return {int(hit.value): hit.count for hit in hits if hit.count}
 
     def count(self) -> IndexCounts:

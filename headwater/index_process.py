@@ -157,8 +157,8 @@ class ProcessIndex:
         left: DocumentState | None = self._change([document_id], 1, "remove", document_id, seq)
         return left
 
-    def sweep(self, seqs: Sequence[int]) -> None:
-        self._call("sweep", tuple(seqs))
+    def sweep(self, seqs: Sequence[int], source: str | None = None) -> None:
+        self._call("sweep", tuple(seqs), source)
 
     def sweep_unversioned(self) -> None:
         self._call("sweep_unversioned")
@@ -264,16 +264,18 @@ class ProcessIndex:
         chunks: list[Mapping[str, Any]] = self._ask("document_chunks", document_id, first, last)
         return chunks
 
-    def census(self) -> dict[int, int]:
-        counts: dict[int, int] = self._ask("census")
+    def census(self, source: str | None = None) -> dict[int, int]:
+        counts: dict[int, int] = self._ask("census", source)
         return counts
 
     def count(self) -> IndexCounts:
         counts: IndexCounts = self._ask("count")
         return counts
 
-    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
-        found: tuple[list[Point], str | None] = self._ask("page", offset, document_id)
+    def page(
+        self, offset: str | None = None, document_id: str | None = None, source: str | None = None
+    ) -> tuple[list[Point], str | None]:
+        found: tuple[list[Point], str | None] = self._ask("page", offset, document_id, source)
         return found
 
     def scan(self, *, with_vectors: bool = False) -> Iterator[Point]:

@@ -30,7 +30,7 @@ from headwater.index import (
     SeenPoint,
 )
 
-__all__ = ["QdrantIndex", "are_units", "document_points", "fence_conditions"]
+__all__ = ["QdrantIndex", "are_units", "document_points", "fence_conditions", "of_source"]
 
 Vector = NDArray[np.float32]
 _Item = TypeVar("_Item")
@@ -38,7 +38,7 @@ _Item = TypeVar("_Item")
 #: payload fields of a document's record
 RECORD_FIELDS = (
     "path", "document_id", "content_hash", "seq", "title", "modified_at", "kind", "size", "chunks", "pipeline",
-    "partial", "metadata", "members", "unread",
+    "partial", "metadata", "members", "unread", "source",
 )  # fmt: skip
 #: candidates that each half of a hybrid search brings, at least
 _CANDIDATES = 50
@@ -126,9 +126,9 @@ class QdrantIndex(ABC):
             raise self._distrust("it still has what was deleted from it")
         return left
 
-    def sweep(self, seqs: Sequence[int]) -> None:
+    def sweep(self, seqs: Sequence[int], source: str | None = None) -> None:
         for batch in _batches(list(seqs), BATCH_POINTS):
-            self._delete((Condition("seq", any_of=tuple(batch)),))
+            self._delete((Condition("seq", any_of=tuple(batch)), *of_source(source)))
 
     def sweep_unversioned(self) -> None:
         self._delete((_NO_SEQ,))
@@ -216,9 +216,11 @@ class QdrantIndex(ABC):
             if offset is None:
                 return
 
-    def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
-        conditions = () if document_id is None else (Condition("document_id", any_of=(document_id,)),)
-        return self._page(conditions, None, offset, with_vectors=True)
+    def page(
+        self, offset: str | None = None, document_id: str | None = None, source: str | None = None
+    ) -> tuple[list[Point], str | None]:
+        of_document = () if document_id is None else (Condition("document_id", any_of=(document_id,)),)
+        return self._page((*of_document, *of_source(source)), None, offset, with_vectors=True)
 
     def discard(self, points: Sequence[SeenPoint]) -> None:
         by_seq: dict[int | float | None, list[str]] = {}
@@ -228,6 +230,11 @@ class QdrantIndex(ABC):
             fence = _NO_SEQ if seq is None else Condition("seq", gte=seq, lte=seq)
             for batch in _batches(ids, BATCH_POINTS):
                 self._delete((fence,), batch)
+
+
+def of_source(source: str | None) -> tuple[Condition, ...]:
+    """The condition for points of one folder; none for those of all."""
+    return () if source is None else (Condition("source", any_of=(source,)),)
 
 
 def _by_score(found: ScoredChunk) -> tuple[float, str, int]:
@@ -295,6 +302,7 @@ def _shared_fields(document: DocumentWrite, of: Member) -> dict[str, Any]:
     path = member_path(document.path, member)
     return {
         "path": path,
+        "source": document.source,
         **({"member": member} if member else {}),
         "title": of.title,
         "kind": of.kind,
@@ -341,6 +349,7 @@ def _field_text(value: object) -> str:
 def _record_point(document: DocumentWrite) -> Point:
     payload = {
         "path": document.path,
+        "source": document.source,
         "document_id": document.document_id,
         "content_hash": document.content_hash,
         "seq": document.seq,

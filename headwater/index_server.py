@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, cast
+import math
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import QdrantClient
 from qdrant_client import models as m
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from headwater.errors import IndexUnavailable
+from headwater.errors import IndexUnavailable, SettingsError
 from headwater.index import (
     BATCH_POINTS,
     INDEXED_FIELDS,
@@ -29,11 +34,14 @@ from headwater.index import (
     SearchQuery,
     Sparse,
 )
-from headwater.index_qdrant import QdrantIndex, fence_conditions
+from headwater.index_qdrant import QdrantIndex, fence_conditions, of_source
+from headwater.settings import Settings, shown_url
 
-__all__ = ["ServerIndex"]
+__all__ = ["ServerIndex", "ServerOptions"]
 
 Vector = NDArray[np.float32]
+_Answer = TypeVar("_Answer")
+_ERRORS = (ResponseHandlingException, UnexpectedResponse, ResourceExhaustedResponse, httpx.HTTPError, OSError)
 
 _TYPES = {
     "keyword": m.PayloadSchemaType.KEYWORD,
@@ -42,7 +50,14 @@ _TYPES = {
 }
 #: most bytes of points in one request; a server refuses bodies above 32 MiB by default
 _BATCH_BYTES = 4 * 1024 * 1024
-_TIMEOUT_S = 30
+#: pauses before a request is tried again that may succeed then, each with jitter
+_PAUSES_S = (0.2, 0.6)
+#: answers of a server that is busy, or of a proxy before one that is not there now
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REFUSED = frozenset({401, 403})
+_CONFLICT = 409
+#: how long the values of a field are believed that need not be exact
+_VALUES_S = 5.0
 #: bytes of one number, and of one sparse entry (index and number), written as JSON, at most
 _NUMBER_BYTES = 24
 _SPARSE_BYTES = 36
@@ -60,33 +75,102 @@ _QUANTIZED: dict[Quantization, m.ScalarQuantization | m.BinaryQuantization | Non
 _SEARCHED = m.SearchParams(quantization=m.QuantizationSearchParams(rescore=True, oversampling=3.0))
 
 
-class ServerIndex(QdrantIndex):
-    """One collection on a server. Writes wait for the server, which keeps its own write-ahead log."""
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a server is spoken to, and how a collection is laid out on a cluster (settings ``qdrant_...``)."""
 
-    def __init__(self, client: QdrantClient, collection: str, where: str, quantization: Quantization = "none") -> None:
+    api_key: str | None = field(default=None, repr=False)
+    timeout_s: float = 30.0
+    ca_file: Path | None = None
+    shards: int | None = None
+    replicas: int | None = None
+    write_consistency: int | None = None
+    write_ordering: str = "strong"
+    read_consistency: int | str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            settings.qdrant_api_key,
+            settings.qdrant_timeout_s,
+            settings.qdrant_ca_file,
+            settings.qdrant_shards,
+            settings.qdrant_replicas,
+            settings.qdrant_write_consistency,
+            settings.qdrant_write_ordering,
+            settings.qdrant_read_consistency,
+        )
+
+
+class ServerIndex(QdrantIndex):
+    """One collection on a server or cluster. Writes wait for the server, which keeps its own write-ahead log.
+
+    Each request may be repeated without harm, since writes are fenced, and is: after an answer or a failure that may
+    pass. On a cluster, writes go through the leader of their shard unless ``write_ordering`` says otherwise, so that
+    all copies apply them in one order: a copy that took a deletion before an older write would keep what that brings.
+    """
+
+    def __init__(
+        self,
+        client: QdrantClient,
+        collection: str,
+        where: str,
+        quantization: Quantization = "none",
+        options: ServerOptions | None = None,
+    ) -> None:
         self._client = client
         self._collection = collection
         self._where = where
         self._quantization: Quantization = quantization
+        self._options = options or ServerOptions()
         self._params = None if quantization == "none" else _SEARCHED
+        self._ordering = m.WriteOrdering(self._options.write_ordering)
+        self._consistency = _consistency(self._options.read_consistency)
+        self._values: dict[str, tuple[float, list[str]]] = {}
 
     @classmethod
     def connect(
-        cls, url: str, api_key: str | None, collection: str, quantization: Quantization = "none"
+        cls,
+        url: str,
+        options: ServerOptions,
+        collection: str,
+        quantization: Quantization = "none",
     ) -> ServerIndex:
         """Raises IndexUnavailable if the URL is not one."""
+        where, extra = shown_url(url), dict[str, Any]()
         try:
-            client = QdrantClient(url=url, api_key=api_key, timeout=_TIMEOUT_S, check_compatibility=False)
+            if options.ca_file is not None:
+                extra["verify"] = ssl.create_default_context(cafile=options.ca_file)
+            client = QdrantClient(
+                url=url,
+                api_key=options.api_key,
+                timeout=math.ceil(options.timeout_s),
+                check_compatibility=False,
+                **extra,
+            )
+        except OSError as error:
+            raise SettingsError(
+                f"{options.ca_file} (HEADWATER_QDRANT_CA_FILE) is no file of certificates ({error.strerror or error})"
+            ) from None
         except (ValueError, httpx.InvalidURL) as error:
-            raise IndexUnavailable(f"QDRANT_URL={url!r} is no address of a Qdrant server ({error})") from None
-        return cls(client, collection, url, quantization)
+            raise IndexUnavailable(f"QDRANT_URL={where!r} is no address of a Qdrant server ({error})") from None
+        return cls(client, collection, where, quantization, options)
 
-    @contextlib.contextmanager
-    def _answers(self) -> Iterator[None]:
-        try:
-            yield
-        except (ResponseHandlingException, UnexpectedResponse, httpx.HTTPError, OSError) as error:
-            raise IndexUnavailable(f"Qdrant at {self._where} does not answer as it should: {error}") from error
+    def _ask(self, request: Callable[..., _Answer], *arguments: Any, **options: Any) -> _Answer:
+        """The answer to a request. Raises IndexUnavailable."""
+        for pause in (*_PAUSES_S, None):
+            try:
+                return request(*arguments, **options)
+            except _ERRORS as error:
+                if pause is None or not _may_pass(error):
+                    raise IndexUnavailable(self._trouble(error)) from error
+                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+        raise AssertionError("the last try returns or raises")
+
+    def _trouble(self, error: Exception) -> str:
+        if isinstance(error, UnexpectedResponse) and error.status_code in _REFUSED:
+            return f"Qdrant at {self._where} refuses us ({error.status_code}): correct QDRANT_API_KEY"
+        return f"Qdrant at {self._where} does not answer as it should: {error}"
 
     def _distrust(self, reason: str) -> IndexUnavailable:
         return IndexUnavailable(f"the collection {self._collection} at {self._where} seems to be damaged: {reason}")
@@ -94,21 +178,21 @@ class ServerIndex(QdrantIndex):
     # -- schema ----------------------------------------------------------------------------------------------
 
     def ensure_schema(self, model: str, dimension: int) -> Manifest:
-        with self._answers():
-            manifest = self.manifest() or self._create(
-                replace(Manifest.new(model, dimension), quantization=self._quantization)
-            )
-            manifest.check(model, dimension, f"{self._collection} at {self._where}")
-            self.dimension = dimension
-            self._ensure_payload_indexes()
-            return self._quantized(manifest)
+        manifest = self.manifest() or self._create(
+            replace(Manifest.new(model, dimension), quantization=self._quantization)
+        )
+        manifest.check(model, dimension, f"{self._collection} at {self._where}")
+        self.dimension = dimension
+        self._ensure_payload_indexes()
+        return self._quantized(manifest)
 
     def _quantized(self, manifest: Manifest) -> Manifest:
         """The manifest with the quantization that is wanted now; the server makes its segments anew by itself."""
         if manifest.quantization == self._quantization:
             return manifest
         changed = replace(manifest, quantization=self._quantization)
-        self._client.update_collection(
+        self._ask(
+            self._client.update_collection,
             self._collection,
             quantization_config=_QUANTIZED[self._quantization] or m.Disabled.DISABLED,
             metadata={"headwater": changed.to_json()},
@@ -117,8 +201,7 @@ class ServerIndex(QdrantIndex):
 
     def open_existing(self) -> Manifest:
         """Open a collection that must be there. Raises IndexUnavailable if it is not."""
-        with self._answers():
-            manifest = self.manifest()
+        manifest = self.manifest()
         if manifest is None:
             raise IndexUnavailable(
                 f"there is no collection {self._collection} at {self._where}: start 'headwater work' first"
@@ -128,9 +211,9 @@ class ServerIndex(QdrantIndex):
 
     def manifest(self) -> Manifest | None:
         """What the collection was made with, kept as its metadata."""
-        if not self._client.collection_exists(self._collection):
+        if not self._ask(self._client.collection_exists, self._collection):
             return None
-        config = self._client.get_collection(self._collection).config
+        config = self._ask(self._client.get_collection, self._collection).config
         stored = (config.metadata or {}).get("headwater")
         if stored is not None:
             return Manifest.from_json(stored)
@@ -139,20 +222,31 @@ class ServerIndex(QdrantIndex):
         return Manifest("foreign", "an unknown model", size, SCHEMA_VERSION)
 
     def _create(self, manifest: Manifest) -> Manifest:
-        self._client.create_collection(
-            self._collection,
-            vectors_config={"dense": m.VectorParams(size=manifest.dimension, distance=m.Distance.COSINE, on_disk=True)},
-            sparse_vectors_config={"sparse": m.SparseVectorParams(modifier=m.Modifier.IDF)},
-            quantization_config=_QUANTIZED[self._quantization],
-            metadata={"headwater": manifest.to_json()},
-        )
+        """Make the collection, or take the one that another worker has made in the same moment."""
+        dense = m.VectorParams(size=manifest.dimension, distance=m.Distance.COSINE, on_disk=True)
+        try:
+            self._ask(
+                self._client.create_collection,
+                self._collection,
+                vectors_config={"dense": dense},
+                sparse_vectors_config={"sparse": m.SparseVectorParams(modifier=m.Modifier.IDF)},
+                shard_number=self._options.shards,
+                replication_factor=self._options.replicas,
+                write_consistency_factor=self._options.write_consistency,
+                quantization_config=_QUANTIZED[self._quantization],
+                metadata={"headwater": manifest.to_json()},
+            )
+        except IndexUnavailable as error:
+            if not (isinstance(error.__cause__, UnexpectedResponse) and error.__cause__.status_code == _CONFLICT):
+                raise
         return self.manifest() or manifest
 
     def _ensure_payload_indexes(self) -> None:
-        present = self._client.get_collection(self._collection).payload_schema
+        """Every field that is filtered, counted or ordered by has one, as a server in strict mode demands."""
+        present = self._ask(self._client.get_collection, self._collection).payload_schema
         for name, kind in INDEXED_FIELDS.items():
             if name not in present:
-                self._client.create_payload_index(self._collection, name, _TYPES[kind], wait=True)
+                self._ask(self._client.create_payload_index, self._collection, name, _TYPES[kind], wait=True)
 
     def close(self) -> None:
         self._client.close()
@@ -162,14 +256,18 @@ class ServerIndex(QdrantIndex):
     def _upsert(self, points: Sequence[Point], fences: Mapping[str, int]) -> None:
         condition = m.Filter(should=[_filter(fence) for fence in fence_conditions(fences)])
         for batch in _by_bytes(points):
-            with self._answers():
-                self._client.upsert(
-                    self._collection, [_to_server(p) for p in batch], wait=True, update_filter=condition
-                )
+            self._ask(
+                self._client.upsert,
+                self._collection,
+                [_to_server(p) for p in batch],
+                wait=True,
+                ordering=self._ordering,
+                update_filter=condition,
+            )
 
     def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:
-        with self._answers():
-            self._client.delete(self._collection, m.FilterSelector(filter=_filter(conditions, ids)), wait=True)
+        selector = m.FilterSelector(filter=_filter(conditions, ids))
+        self._ask(self._client.delete, self._collection, selector, wait=True, ordering=self._ordering)
 
     def flush(self) -> None:
         """A write with ``wait`` is in the server's write-ahead log when it returns."""
@@ -179,47 +277,80 @@ class ServerIndex(QdrantIndex):
     def _page(
         self, conditions: Sequence[Condition], fields: Sequence[str] | None, offset: str | None, *, with_vectors: bool
     ) -> tuple[list[Point], str | None]:
-        with self._answers():
-            records, following = self._client.scroll(
-                self._collection,
-                scroll_filter=_filter(conditions) if conditions else None,
-                limit=BATCH_POINTS,
-                offset=None if offset is None else _point_id(offset),
-                with_payload=True if fields is None else list(fields),
-                with_vectors=with_vectors,
-            )
+        records, following = self._ask(
+            self._client.scroll,
+            self._collection,
+            scroll_filter=_filter(conditions) if conditions else None,
+            limit=BATCH_POINTS,
+            offset=None if offset is None else _point_id(offset),
+            with_payload=True if fields is None else list(fields),
+            with_vectors=with_vectors,
+            consistency=self._consistency,
+        )
         return [_from_server(record) for record in records], None if following is None else str(following)
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
-        with self._answers():
-            found = self._client.query_points(self._collection, **_request(query, candidates, self._params)).points
+        request = _request(query, candidates, self._params)
+        found = self._ask(self._client.query_points, self._collection, consistency=self._consistency, **request).points
         return [ScoredChunk(point.score, point.payload or {}, _dense_of(point.vector)) for point in found]
 
     def values(self, field: str, *, exact: bool = True) -> list[str]:
-        with self._answers():
-            limit = self._client.count(self._collection, exact=True).count + 1
-            hits = self._client.facet(self._collection, field, limit=limit, exact=exact).hits
-        return sorted(str(hit.value) for hit in hits if hit.count)
+        known = self._values.get(field)
+        if not exact and known is not None and time.monotonic() - known[0] < _VALUES_S:
+            return known[1]
+        found = sorted(map(str, self._facet(field, None, exact=exact)))
+        self._values[field] = time.monotonic(), found
+        return found
+
+    def _facet(self, field: str, only: m.Filter | None, *, exact: bool) -> dict[str | int | bool, int]:
+        """How many points have each value of a field."""
+        limit = self._count(only) + 1
+        hits = self._ask(
+            self._client.facet,
+            self._collection,
+            field,
+            facet_filter=only,
+            limit=limit,
+            exact=exact,
+            consistency=self._consistency,
+        ).hits
+        return {hit.value: hit.count for hit in hits if hit.count}
+
+    def _count(self, only: m.Filter | None) -> int:
+        return self._ask(self._client.count, self._collection, count_filter=only, exact=True).count
 
     def newest_seq(self) -> int | None:
         newest = m.OrderBy(key="seq", direction=m.Direction.DESC)
-        with self._answers():
-            found, _ = self._client.scroll(self._collection, limit=1, with_payload=["seq"], order_by=newest)
+        found, _ = self._ask(
+            self._client.scroll,
+            self._collection,
+            limit=1,
+            with_payload=["seq"],
+            order_by=newest,
+            consistency=self._consistency,
+        )
         seq = (found[0].payload or {}).get("seq") if found else None
         return int(seq) if isinstance(seq, int | float) else None
 
-    def census(self) -> dict[int, int]:
-        with self._answers():
-            limit = self._client.count(self._collection, exact=True).count + 1
-            hits = self._client.facet(self._collection, "seq", limit=limit, exact=True).hits
-        return {int(hit.value): hit.count for hit in hits if hit.count}
+    def census(self, source: str | None = None) -> dict[int, int]:
+        only = _filter(of_source(source)) if source is not None else None
+        return {int(seq): number for seq, number in self._facet("seq", only, exact=True).items()}
 
     def count(self) -> IndexCounts:
-        with self._answers():
-            total = self._client.count(self._collection, exact=True).count
-            only_chunks = _filter((Condition("chunk", gte=0),))
-            chunks = self._client.count(self._collection, count_filter=only_chunks, exact=True).count
+        total, chunks = self._count(None), self._count(_filter((Condition("chunk", gte=0),)))
         return IndexCounts(documents=total - chunks, chunks=chunks)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same request may succeed in a moment; one that took all its time had its chance."""
+    if isinstance(error, UnexpectedResponse):
+        return error.status_code in _PASSING
+    cause = error.source if isinstance(error, ResponseHandlingException) else error
+    return not isinstance(cause, httpx.TimeoutException) or isinstance(cause, httpx.ConnectTimeout)
+
+
+def _consistency(wanted: int | str | None) -> m.ReadConsistency | None:
+    return m.ReadConsistencyType(wanted) if isinstance(wanted, str) else wanted
 
 
 def _by_bytes(points: Sequence[Point]) -> Iterator[list[Point]]:

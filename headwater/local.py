@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -57,9 +57,10 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a LocalEngine can know beside its index: the folder, the service's progress, and a model that ranks."""
+    """What a LocalEngine can know beside its index: the folders by name, the service's progress, and a model
+    that ranks."""
 
-    folder: Path | None = None
+    folders: Mapping[str, Path] = field(default_factory=dict)
     progress: Progress | None = None
     reranker: Reranker | None = None
     fusion: Fusion = _EVEN
@@ -73,7 +74,7 @@ class Surroundings:
     @classmethod
     def of(cls, settings: Settings, progress: Progress | None, tokenizer: Callable[[], str]) -> Self:
         return cls(
-            settings.folder,
+            settings.folders(),
             progress,
             Reranker.of(settings),
             Fusion(settings.fusion, settings.rank_constant, settings.dense_weight, settings.sparse_weight),
@@ -97,8 +98,8 @@ class LocalEngine:
         self._embed = embed
         self._encode_sparse = encode_sparse
         self._around = surroundings or Surroundings()
-        folder = self._around.folder
-        self._sources = None if folder is None else Sources(folder, most_bytes=self._around.max_file_bytes)
+        folders = self._around.folders
+        self._sources = Sources(folders, most_bytes=self._around.max_file_bytes) if folders else None
 
     @classmethod
     def open(
@@ -190,9 +191,9 @@ class LocalEngine:
 
     def _hit(self, found: ScoredChunk) -> Hit:
         hit = Hit.from_mapping({**found.payload, "score": found.score})
-        if self._sources is None:
+        if self._sources is None or not self._sources.sees(hit.path):
             return hit
-        return replace(hit, stale=self._sources.modified(hit.file) != hit.modified_at)
+        return replace(hit, stale=self._sources.modified(hit.document) != hit.modified_at)
 
     def _wait(self, what: str, timeout_s: float) -> None:
         """Until a path is searchable as it is now, or everything that was noticed is. Raises ServiceUnavailable."""
@@ -211,7 +212,7 @@ class LocalEngine:
         return self._around.progress()[1]
 
     def _is_in(self, path: str) -> bool:
-        if self._sources is None:
+        if self._sources is None or not self._sources.sees(path):
             raise QueryError("the folder is not known here, so there is no waiting for a file: give --folder")
         names = dict.fromkeys((path.encode("utf-8", "surrogateescape"), unquote_to_bytes(path)))
         records = (self._index.record(document_id(name)) for name in names)

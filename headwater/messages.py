@@ -28,10 +28,14 @@ __all__ = [
     "State",
     "census_from_wire",
     "census_to_wire",
+    "claim_key",
     "event_from_wire",
     "event_to_wire",
     "events_key",
+    "namespace",
+    "producer_key",
     "queue_name",
+    "workers_key",
 ]
 
 #: Celery task that applies a hint
@@ -55,14 +59,35 @@ _SEQ_END = 2**53
 _INTEGER_END = 2**63
 
 
-def queue_name(collection: str, lane: Lane) -> str:
-    """Celery queue of a lane."""
-    return f"{collection}.{lane}"
+def namespace(collection: str, source: str = "") -> str:
+    """What the names of queues, streams and keys of one folder begin with. (No collection's name has a slash.)"""
+    return f"{collection}/{source}" if source else collection
 
 
-def events_key(collection: str) -> str:
-    """Redis stream that carries events from workers to the producer."""
-    return f"{collection}.events"
+def queue_name(of: str, lane: Lane) -> str:
+    """Celery queue of a lane, in a namespace."""
+    return f"{of}.{lane}"
+
+
+def events_key(of: str) -> str:
+    """Redis stream that carries events from workers to the producer of a namespace."""
+    return f"{of}.events"
+
+
+def claim_key(of: str, document_id: str) -> str:
+    """Redis key of the lease of a document, in a namespace: the name of the worker that has it in hand."""
+    return f"{of}.claim.{document_id}"
+
+
+def workers_key(of: str) -> str:
+    """Redis sorted set of the workers that take hints of a namespace, by when each counts as gone (seconds since the
+    epoch, by the server's clock)."""
+    return f"{of}.workers"
+
+
+def producer_key(of: str) -> str:
+    """Redis key of the lease of the one producer of a namespace."""
+    return f"{of}.producer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +117,22 @@ class Hint:
 
     items: tuple[Item, ...]
     lane: Lane
+    #: name of the folder, where several share a collection
+    source: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         items = [[path_to_wire(i.path), i.seq, i.operation, *([i.tried] if i.tried else [])] for i in self.items]
-        return {"v": _VERSION, "lane": self.lane, "items": items}
+        return {"v": _VERSION, "lane": self.lane, "items": items, **({"source": self.source} if self.source else {})}
 
     @classmethod
     def from_wire(cls, wire: object) -> Hint:
         """Raises MessageError if the message does not have the agreed form."""
         if not isinstance(wire, Mapping) or wire.get("v") != _VERSION:
             raise MessageError(f"a hint of version {_VERSION} was expected: drop the message")
-        lane, items = wire.get("lane"), wire.get("items")
-        if lane not in ("live", "bulk") or not isinstance(items, list):
+        lane, items, source = wire.get("lane"), wire.get("items"), wire.get("source", "")
+        if lane not in ("live", "bulk") or not isinstance(items, list) or not isinstance(source, str):
             raise MessageError("a hint needs a lane and a list of items: drop the message")
-        return cls(tuple(_item(raw) for raw in items), lane)
+        return cls(tuple(_item(raw) for raw in items), lane, source)
 
 
 def _item(raw: object) -> Item:
@@ -177,17 +204,17 @@ class Census:
 Event = Outcome | Embedded | Hello | Census
 
 
-def census_to_wire(census: str, sweep: Sequence[int]) -> dict[str, Any]:
-    """The request for a census, after the points with the seqs ``sweep`` are deleted."""
-    return {"v": _VERSION, "census": census, "sweep": list(sweep)}
+def census_to_wire(census: str, sweep: Sequence[int], source: str = "") -> dict[str, Any]:
+    """The request for a census of a folder's points, after those with the seqs ``sweep`` are deleted."""
+    return {"v": _VERSION, "census": census, "sweep": list(sweep), "source": source}
 
 
-def census_from_wire(wire: object) -> tuple[str, list[int]]:
+def census_from_wire(wire: object) -> tuple[str, list[int], str]:
     """The inverse of ``census_to_wire``. Raises MessageError."""
     match wire:
-        case {"v": 1, "census": str(census), "sweep": list(seqs)}:
+        case {"v": 1, "census": str(census), "sweep": list(seqs), "source": str(source)}:
             try:
-                return census, [_whole(seq, _SEQ_END) for seq in seqs]
+                return census, [_whole(seq, _SEQ_END) for seq in seqs], source
             except ValueError as error:
                 raise MessageError(f"a census sweeps what is no seq ({error}): drop the message") from None
     raise MessageError("a census needs a name and a list of seqs: drop the message")

@@ -64,17 +64,18 @@ def pages(points: Paged, document_id: str | None = None) -> Iterator[list[Point]
 
 
 class LocalPoints:
-    """Of an index that this process has opened; closes it."""
+    """Of an index that this process has opened; closes it. With ``source`` only those of the folder of this name."""
 
-    def __init__(self, index: VectorIndex, manifest: Manifest) -> None:
+    def __init__(self, index: VectorIndex, manifest: Manifest, source: str | None = None) -> None:
         self._index = index
         self._manifest = manifest
+        self._source = source
 
     def manifest(self) -> Manifest | None:
         return self._manifest
 
     def page(self, offset: str | None = None, document_id: str | None = None) -> tuple[list[Point], str | None]:
-        return self._index.page(offset, document_id)
+        return self._index.page(offset, document_id, self._source)
 
     def discard(self, points: Sequence[SeenPoint]) -> None:
         self._index.discard(points)

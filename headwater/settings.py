@@ -13,6 +13,7 @@ import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -27,7 +28,7 @@ from pydantic_settings.exceptions import SettingsError as SourceError
 from headwater.document import PIPELINE_VERSION
 from headwater.errors import FolderError, SettingsError
 
-__all__ = ["READERS", "Settings", "generation_name"]
+__all__ = ["READERS", "Settings", "generation_name", "shown_url"]
 
 #: entry points of readers for more kinds of documents (docs/plugins.md)
 READERS = "headwater.readers"
@@ -42,6 +43,8 @@ _TOML = "headwater.toml"
 #: of Tesseract, as "eng+deu"; and how many characters of them
 _LANGUAGES = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:\+[A-Za-z][A-Za-z0-9_]*)*")
 _MOST_LANGUAGES = 200
+#: the name of one folder among several
+_SOURCE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 #: an empty text in the environment
 _EMPTY = '""'
 
@@ -65,11 +68,35 @@ class Settings(BaseSettings):
     state_dir: Path | None = None
     #: Redis or Valkey; unset: an embedded Valkey on a Unix socket in the state directory
     broker_url: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["broker_url"])
+    #: of a broker by rediss:// (or by sentinel://): the certificate authority to trust instead of the system's, and the
+    #: certificate and key that this client shows, as PEM files
+    broker_ca_file: Path | None = None
+    broker_cert_file: Path | None = None
+    broker_key_file: Path | None = None
+    #: of a broker by sentinel://HOST:PORT;sentinel://HOST:PORT: the name of the master, and the Sentinels' own password
+    broker_master: str | None = None
+    broker_sentinel_password: str | None = Field(default=None, repr=False)
     #: Qdrant server or cluster; unset: the embedded Qdrant Edge engine
     qdrant_url: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_url"])
     qdrant_api_key: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_api_key"], repr=False)
+    #: certificate authority to trust instead of the system's, as a PEM file
+    qdrant_ca_file: Path | None = None
+    #: seconds without an answer after which a request is given up; one that may pass is tried again, three times in all
+    qdrant_timeout_s: float = Field(default=30.0, gt=0)
+    #: of a collection that is made on a cluster: parts, copies of each, and copies that must have a write
+    qdrant_shards: int | None = Field(default=None, ge=1)
+    qdrant_replicas: int | None = Field(default=None, ge=1)
+    qdrant_write_consistency: int | None = Field(default=None, ge=1)
+    #: order of writes among the copies: with "strong" all of them go through the leader of their shard
+    qdrant_write_ordering: Literal["weak", "medium", "strong"] = "strong"
+    #: copies that must agree on an answer: a number, or majority, quorum, all; unset: one
+    qdrant_read_consistency: int | Literal["majority", "quorum", "all"] | None = None
     #: collection on the server, and prefix of queue names
     collection: str = Field(default="headwater", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    #: name of the folder, where several share a collection: the paths of its documents begin with it
+    source: str = Field(default="", pattern=rf"^({_SOURCE.pattern})?$")
+    #: folders of such a collection as this machine sees them, by name, for a worker or a query API: {"NAME": "PATH"}
+    sources: dict[str, Path] = {}
 
     #: which index of the state directory or collection is meant (docs/reindex.md); unset: the current one
     generation: int | None = Field(default=None, ge=1)
@@ -180,16 +207,28 @@ class Settings(BaseSettings):
         text = value.strip()
         return json.loads(text) if text.startswith("[") else tuple(p.strip() for p in text.split(",") if p.strip())
 
-    @field_validator("document_prompt", "query_prompt", mode="after")
+    @field_validator("document_prompt", "query_prompt", "source", mode="before")
     @classmethod
-    def _no_prompt(cls, value: str | None) -> str | None:
-        """An empty variable counts as not set, so "no prompt" is written as two quotes in the environment."""
+    def _empty(cls, value: Any) -> Any:
+        """An empty variable counts as not set, so an empty text is written as two quotes in the environment."""
         return "" if value == _EMPTY else value
 
-    @field_validator("folder", "state_dir", "password_file", mode="after")
+    @field_validator(
+        "folder", "state_dir", "password_file",
+        "broker_ca_file", "broker_cert_file", "broker_key_file", "qdrant_ca_file",
+        mode="after",
+    )  # fmt: skip
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(os.path.realpath(value.expanduser()))
+
+    @field_validator("sources", mode="after")
+    @classmethod
+    def _named(cls, value: dict[str, Path]) -> dict[str, Path]:
+        for name in value:
+            if not _SOURCE.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a folder: use letters, digits, dot, dash and underscore")
+        return {name: Path(os.path.realpath(path.expanduser())) for name, path in value.items()}
 
     @field_validator("rank_constant", "dense_weight", "sparse_weight", mode="after")
     @classmethod
@@ -246,6 +285,11 @@ class Settings(BaseSettings):
             raise SettingsError(_sentence(error)) from None
         except (SourceError, ValueError, OSError) as error:
             raise SettingsError(f"the settings in {_TOML}, .env or the environment cannot be read: {error}") from None
+
+    def folders(self) -> dict[str, Path]:
+        """The folders that this machine sees, by their names in the collection."""
+        own = {} if self.folder is None else {self.source: self.folder}
+        return {**self.sources, **own}
 
     def required_folder(self) -> Path:
         """The folder, checked to be there. Raises FolderError."""
@@ -321,6 +365,12 @@ class Settings(BaseSettings):
             else json.dumps(value)
             for name, value in given.items()
         }
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password."""
+    parts = urlsplit(url)
+    return url if parts.password is None else url.replace(f":{parts.password}@", ":***@", 1)
 
 
 def generation_name(name: str, generation: int) -> str:

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from headwater.broker import embedded_binary, reachable, shown_url
+from headwater.broker import embedded_binary, reachable
 from headwater.errors import BrokerUnavailable, DiskFull, HeadwaterError, PermanentError, RetryableError
 from headwater.listening import listen
-from headwater.settings import Settings, generation_name
+from headwater.settings import Settings, generation_name, shown_url
 from headwater.state import Layout, Troubles
 
 __all__ = ["Supervisor"]

@@ -7,12 +7,14 @@ from typing import Any
 
 from kombu.transport import redis
 
-__all__ = ["Transport"]
+__all__ = ["SentinelTransport", "Transport"]
 
 log = logging.getLogger(__name__)
 
 
-class _Channel(redis.Channel):
+class _Tolerant:
+    """Of a channel: what is read from a queue."""
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]  # not in the stubs
@@ -21,7 +23,21 @@ class _Channel(redis.Channel):
             return False
 
 
+class _Channel(_Tolerant, redis.Channel):
+    pass
+
+
+class _SentinelChannel(_Tolerant, redis.SentinelChannel):
+    pass
+
+
 class Transport(redis.Transport):
-    """redis:// and redis+socket:// alike."""
+    """redis://, rediss:// and redis+socket:// alike."""
 
     Channel = _Channel
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """sentinel://"""
+
+    Channel = _SentinelChannel

@@ -378,6 +378,17 @@ class Ledger:
             seq += 1
         self.set_meta("last_seq", str(seq))
 
+    def renew(self, paths: Iterable[bytes] | None = None) -> None:
+        """Give those of these documents that are due (None: all that are) a new seq each: what a worker may still write
+        for a hint that was given up is fenced off."""
+        seq = max(self._first_seq(), self._highest_seq() + 1)
+        if paths is None:
+            paths = [bytes(path) for (path,) in self._rows("SELECT path FROM documents WHERE wanted_seq > applied_seq")]
+        for path in paths:
+            self._write("UPDATE documents SET wanted_seq = ? WHERE path = ? AND wanted_seq > applied_seq", (seq, path))
+            seq += 1
+        self.set_meta("last_seq", str(seq))
+
     def want_again(self, path: bytes) -> bool:
         """A person asks for another try of a settled document, with all its tries. False if there is none to try."""
         seq = self._first_seq()

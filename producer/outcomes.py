@@ -46,7 +46,10 @@ class ReaderDied:
 
 
 class Reader(threading.Thread):
-    """A thread that hands each batch to ``deliver``."""
+    """A thread that hands each batch to ``deliver``.
+
+    Its client must not try again by itself: a broker that was away for a moment may be back without what it held.
+    """
 
     def __init__(
         self, client: redis.Redis, key: str, last_id: str, deliver: Callable[[Reported | BrokerBack | ReaderDied], None]

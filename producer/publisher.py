@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from headwater.document import document_id, in_collection
 from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
 from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, census_to_wire, queue_name
@@ -27,6 +28,10 @@ _LIVE_WINDOW = 64
 #: up to so many live documents that are due have a hint of their own, so that none waits for another; a storm of more
 #: shares messages and flushes like bulk work, still ahead of it
 _LIVE_ALONE = 32
+#: seconds between two looks at the workers, and after which a hint is lost that nobody has
+_LOOK_S = 2.0
+_UNCLAIMED_S = 6.0
+_LANES: tuple[Lane, ...] = ("live", "bulk")
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +40,8 @@ class _Flight:
 
     lane: Lane
     deadline: float
+    #: when it was first seen that it lies in no queue and no worker has it in hand; None if that is not so
+    unclaimed_since: float | None = None
 
 
 @dataclass
@@ -46,14 +53,23 @@ class Publisher:
 
     app: Celery
     queues: Queues
-    collection: str
+    #: where its queues are (``headwater.messages.namespace``)
+    space: str
     bulk_window: int
     lease_s: float
     attempts: int
+    #: name of the folder
+    source: str = ""
+    #: there may be several workers, each of which may come or go, or be cut off, at any time
+    fleet: bool = False
     _in_flight: dict[bytes, _Flight] = field(default_factory=dict)
     _suspects: Suspects = field(default_factory=Suspects)
     #: hints for a worker that died still lie in the queues: all are rung for anew, and must not pile up there
     _purge: bool = False
+    #: documents whose hints were given up; None: all that are due (those of a predecessor are not known)
+    _given_up: set[bytes] | None = None
+    _workers: float = 1.0
+    _looked_at: float = 0.0
 
     def ring(self, ledger: Ledger) -> None:
         """Publish hints for due documents while the windows have room. Raises BrokerUnavailable."""
@@ -61,7 +77,10 @@ class Publisher:
             self.queues.purge()
             self._purge = False
         self._expire()
-        room: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": self.bulk_window}
+        if self.fleet:
+            self._look_after_fleet()
+            self._renew(ledger)
+        room: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": round(self.bulk_window * max(1.0, self._workers))}
         for flight in {id(flight): flight for flight in self._in_flight.values()}.values():
             room[flight.lane] -= 1
         if max(room.values()) <= 0:
@@ -77,7 +96,7 @@ class Publisher:
         """The first of the suspects that are due goes out when nothing else is on its way. False if none is due."""
         if self._in_flight:
             return True
-        ready = {entry.item.path: Hint(items, entry.lane) for entry, items in self._ready(ledger, room)}
+        ready = {entry.item.path: Hint(items, entry.lane, self.source) for entry, items in self._ready(ledger, room)}
         self._suspects.drop_all_but(ready)
         suspect = next((path for path in ready if path in self._suspects), None)
         if suspect is None:
@@ -96,7 +115,7 @@ class Publisher:
 
     def ask_for_census(self, name: str, sweep: Sequence[int]) -> None:
         """Ask any worker to sweep these seqs and to count. Raises BrokerUnavailable."""
-        self._send(CENSUS_TASK, census_to_wire(name, sweep), "live")
+        self._send(CENSUS_TASK, census_to_wire(name, sweep, self.source), "live")
 
     def landed(self, path: bytes) -> None:
         """An outcome for this document came: it may be rung for again."""
@@ -105,7 +124,45 @@ class Publisher:
 
     def forget_all(self) -> None:
         """Whatever was on its way may be lost (a worker or the broker started anew)."""
-        self._in_flight.clear()
+        self._give_up(list(self._in_flight))
+
+    def _give_up(self, paths: Iterable[bytes]) -> None:
+        for path in paths:
+            del self._in_flight[path]
+            if self._given_up is not None:
+                self._given_up.add(path)
+
+    def _renew(self, ledger: Ledger) -> None:
+        """A hint that was given up may still be worked on, by a worker that was cut off: what is rung for again gets a
+        seq above that worker's."""
+        if self._given_up is None or self._given_up:
+            with ledger.transaction():
+                ledger.renew(self._given_up)
+            self._given_up = set()
+
+    def _look_after_fleet(self) -> None:
+        """Count the workers, and give up hints that lie in no queue and that no worker has in hand: they went with a
+        worker, or between queue and worker."""
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = now
+        self._workers = self.queues.workers()
+        empty = {lane for lane in _LANES if not self.queues.waiting(lane)}
+        flights: dict[_Flight, list[bytes]] = {}
+        for path, flight in self._in_flight.items():
+            if flight.lane in empty:
+                flights.setdefault(flight, []).append(path)
+        paths = [path for group in flights.values() for path in group]
+        ids = [document_id(in_collection(path, self.source)) for path in paths]
+        claimed = {path for path, held in zip(paths, self.queues.claimed(ids), strict=True) if held}
+        for flight, group in flights.items():
+            if not claimed.isdisjoint(group):
+                flight.unclaimed_since = None
+            elif flight.unclaimed_since is None:
+                flight.unclaimed_since = now
+            elif now - flight.unclaimed_since >= _UNCLAIMED_S:
+                self._give_up(group)
 
     def _expire(self) -> None:
         """A hint whose time is over is rung for again, unless it may still lie in its queue: while no worker takes any,
@@ -119,7 +176,7 @@ class Publisher:
             if flight.lane in stuck:
                 flight.deadline = now + self.lease_s
             else:
-                del self._in_flight[path]
+                self._give_up([path])
 
     def _ready(self, ledger: Ledger, room: dict[Lane, int]) -> Iterator[tuple[Due, tuple[Item, ...]]]:
         """Due documents that are not on their way, each with all items that must go in one hint."""
@@ -151,17 +208,17 @@ class Publisher:
         size, lane = 0, entries[0][0].lane if entries else "bulk"
         for entry, items in entries:
             if entry.lane == "live" and alone:
-                yield Hint(items, "live")
+                yield Hint(items, "live", self.source)
                 continue
             full = len(group) + len(items) > _HINT_DOCUMENTS or size + entry.size > _HINT_BYTES
             if group and (full or entry.lane != lane):
-                yield Hint(tuple(group), lane)
+                yield Hint(tuple(group), lane, self.source)
                 group, size = [], 0
             group += items
             size += entry.size
             lane = entry.lane
         if group:
-            yield Hint(tuple(group), lane)
+            yield Hint(tuple(group), lane, self.source)
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s
@@ -173,7 +230,7 @@ class Publisher:
 
     def _send(self, task: str, wire: dict[str, Any], lane: Lane) -> None:
         try:
-            self.app.send_task(task, args=[wire], queue=queue_name(self.collection, lane), retry=False)
+            self.app.send_task(task, args=[wire], queue=queue_name(self.space, lane), retry=False)
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
 

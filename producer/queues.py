@@ -1,34 +1,50 @@
-"""How much lies in the queues, and emptying them: Celery's Redis transport keeps each queue as a list."""
+"""What the broker knows of hints on their way: how many lie in the queues (Celery's Redis transport keeps each as a
+list), and what workers have in hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import redis
 
 from headwater.errors import BrokerUnavailable
-from headwater.messages import Lane, queue_name
+from headwater.messages import Lane, claim_key, queue_name, workers_key
 
 __all__ = ["Queues"]
 
 
 class Queues:
-    """The two queues of a collection. Every method raises BrokerUnavailable when the broker does not answer."""
+    """The two queues of a namespace. Every method raises BrokerUnavailable when the broker does not answer."""
 
-    def __init__(self, client: redis.Redis, collection: str) -> None:
+    def __init__(self, client: redis.Redis, space: str) -> None:
         self._client = client
-        self._collection = collection
+        self._space = space
 
     def waiting(self, lane: Lane) -> int:
         """Messages that no worker has taken yet."""
         with self._answers():
-            return int(self._client.llen(queue_name(self._collection, lane)))
+            return int(self._client.llen(queue_name(self._space, lane)))
+
+    def workers(self) -> float:
+        """Workers that are there now; one that takes hints of several folders counts for its share of each."""
+        with self._answers():
+            now, _ = self._client.time()
+            present = cast("list[bytes]", self._client.zrangebyscore(workers_key(self._space), now, "+inf"))
+        return sum(1 / int(name.rpartition(b" ")[2]) for name in present)
+
+    def claimed(self, documents: Sequence[str]) -> list[bool]:
+        """Whether a worker has each of these documents (by id) in hand."""
+        with self._answers(), self._client.pipeline(transaction=False) as pipe:
+            for document in documents:
+                pipe.exists(claim_key(self._space, document))
+            return [bool(found) for found in pipe.execute()]
 
     def purge(self) -> None:
         """Drop all messages. Only where nobody else's can be among them."""
         with self._answers():
-            self._client.delete(*(queue_name(self._collection, lane) for lane in ("live", "bulk")))
+            self._client.delete(*(queue_name(self._space, lane) for lane in ("live", "bulk")))
 
     @contextmanager
     def _answers(self) -> Iterator[None]:

@@ -11,17 +11,19 @@ import os
 import queue
 import threading
 import time
+import uuid
 from dataclasses import dataclass, replace
 
 from headwater.broker import make_app, make_client
 from headwater.document import path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
 from headwater.failpoints import reach
-from headwater.messages import Census, Embedded, Hello, Outcome, events_key
+from headwater.messages import Census, Embedded, Hello, Outcome, events_key, namespace
 from headwater.settings import Settings
 from headwater.state import Layout, Lock
 from producer.census import CensusTaker, compare
 from producer.follower import Follower
+from producer.lease import Lease, Leased, LeaseLost
 from producer.ledger import Ledger
 from producer.outcomes import BrokerBack, Reader, ReaderDied, Reported
 from producer.publisher import Publisher
@@ -53,7 +55,7 @@ class _Crash:
     error: BaseException
 
 
-_Message = Dirty | Reported | BrokerBack | ReaderDied | _Stop | _Crash
+_Message = Dirty | Reported | BrokerBack | ReaderDied | Leased | LeaseLost | _Stop | _Crash
 
 
 class Producer:
@@ -77,18 +79,22 @@ class Producer:
         )
         self._follower = Follower(settings, self._ledger, self._scanner, self._watcher, self._note)
         app = make_app(settings)
+        space = namespace(settings.prefix, settings.source)
         self._publisher = Publisher(
             app,
-            Queues(make_client(settings), settings.prefix),
-            settings.prefix,
+            Queues(make_client(settings), space),
+            space,
             settings.bulk_window,
             settings.lease_s,
             settings.attempts,
+            source=settings.source,
+            fleet=settings.qdrant_url is not None,
         )
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()  # its put may interrupt its get
-        key = events_key(settings.prefix)
+        key = events_key(space)
         last_id = self._ledger.meta("last_event") or "0-0"
-        self._reader = Reader(make_client(settings), key, last_id, self._inbox.put)
+        self._reader = Reader(make_client(settings, retries=0), key, last_id, self._inbox.put)
+        self._lease = self._make_lease(space)
         self._reasons: dict[str, str] = {}
         # with a broker of one's own, or after a restart of this process alone, workers said hello long ago
         known = self._ledger.meta("worker_pid")
@@ -126,7 +132,10 @@ class Producer:
         self._check_index()
         self._ledger.drop_old_tombstones()
         self._subscribe()
-        self._reader.start()
+        if self._lease is None:
+            self._reader.start()
+        else:
+            self._lease.start()
         self._follower.scan("the start")
 
     def _subscribe(self) -> None:
@@ -147,8 +156,24 @@ class Producer:
     def _end(self) -> None:
         self._watcher.stop()
         self._reader.stop()
+        if self._lease is not None:
+            self._lease.stop()
         self._ledger.close()
         self._lock.release()
+
+    def _make_lease(self, space: str) -> Lease | None:
+        """With a broker of its own, the lock of the state directory says that this is the only producer."""
+        if self._settings.broker_url is None:
+            return None
+        identity = self._ledger.meta("identity") or uuid.uuid4().hex
+        self._ledger.set_meta("identity", identity)
+        folder = path_to_text(os.fsencode(self._root))
+        return Lease(make_client(self._settings), space, identity, folder, self._inbox.put)
+
+    @property
+    def _leads(self) -> bool:
+        """Whether the folder is ours to follow."""
+        return self._lease is None or self._lease.held
 
     def _check_pipeline(self) -> None:
         """Other settings of cutting or another version of it: every document is due."""
@@ -185,12 +210,14 @@ class Producer:
                 self._publisher.forget_all()
             case _Stop():
                 self._stopped = True
-            case _Crash() | ReaderDied():
+            case Leased():
+                self._reader.start()
+            case _Crash() | ReaderDied() | LeaseLost():
                 raise message.error
 
     def _keep_up(self) -> None:
         self._follower.keep_up()
-        if time.monotonic() >= self._ring_at and "folder" not in self._reasons:
+        if time.monotonic() >= self._ring_at and "folder" not in self._reasons and self._leads:
             self._ring()
 
     def _ring(self) -> None:
@@ -206,7 +233,13 @@ class Producer:
         """In step, and a worker has told that the index is the one we know."""
         self._give_up_if_hopeless()
         quiet = self._inbox.empty() and self._watcher.quiet and self._census.settled
-        return self._greeted and quiet and self._ledger.meta("scanned") == "1" and not self._ledger.waiting()
+        return (
+            self._leads
+            and self._greeted
+            and quiet
+            and self._ledger.meta("scanned") == "1"
+            and not self._ledger.waiting()
+        )
 
     def _give_up_if_hopeless(self) -> None:
         if self._trouble_since is not None and self._worker_restarts():
@@ -277,9 +310,9 @@ class Producer:
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
         self._trouble_since = None  # that of an earlier worker may have ended with it
-        if self._settings.qdrant_url is not None:
-            self._publisher.forget_all()
-        elif self._greeted:  # an embedded index has one worker: this is its successor, and a first one has lost nothing
+        if (
+            self._settings.qdrant_url is None and self._greeted
+        ):  # an embedded index has one worker: this is its successor, and a first one has lost nothing
             self._blame(self._publisher.worker_died())
         self._greeted = True
         self._ledger.set_meta("worker_pid", hello.worker.rpartition(":")[2])

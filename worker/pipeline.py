@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.batcher import Priority
-from headwater.document import content_hash, document_id, path_to_text, rfc3339
+from headwater.document import content_hash, document_id, in_collection, path_to_text, rfc3339
 from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, ModelStalled, SandboxUnavailable
 from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
@@ -43,6 +43,8 @@ _REMEMBERED_FAILURES = 10_000
 
 #: texts and priority -> unit vectors [n, dimension] and the number of texts that the model saw
 Embed = Callable[[Sequence[str], Priority], tuple[Vector, int]]
+#: ids of documents -> whether they are this worker's until the context ends
+Claim = Callable[[Iterable[str]], AbstractContextManager[bool]]
 
 
 class Stored(Protocol):
@@ -75,6 +77,7 @@ class Pipeline:
         self,
         *,
         root: bytes,
+        source: str = "",
         index: VectorIndex,
         embed: Embed,
         encode_sparse: Callable[[str, str | None], Sparse],
@@ -83,11 +86,14 @@ class Pipeline:
         max_file_bytes: int,
         check_space: Callable[[], None] = lambda: None,
         kept: KeptVectors | None = None,
+        claim: Claim | None = None,
         stored: Stored | None = None,
     ) -> None:
-        """``kept``: where vectors go that leave the index, if they are to be kept for a while. ``stored`` is asked
+        """``source`` is the name of the folder ``root`` in the collection. ``kept``: where vectors go that leave the
+        index, if they are to be kept for a while. ``claim`` takes documents from other workers. ``stored`` is asked
         before a document is read anew."""
         self._root = root
+        self._source = source
         self._index = index
         self._embed = embed
         self._encode_sparse = encode_sparse
@@ -96,6 +102,7 @@ class Pipeline:
         self._max_file_bytes = max_file_bytes
         self._check_space = check_space
         self._kept = kept
+        self._claim: Claim = claim or (lambda documents: nullcontext(True))
         self._stored = stored
         #: the last failures, by path: a hint that comes twice is answered, not tried once more
         self._failures: OrderedDict[bytes, Outcome] = OrderedDict()
@@ -103,8 +110,12 @@ class Pipeline:
         self._freed = threading.Condition()
 
     def apply(self, hint: Hint) -> list[Event]:
-        """Work through a hint. Every outcome is durable when this returns."""
-        with self._held({item.path for item in hint.items}):
+        """Work through a hint. Every outcome is durable when this returns; there is none if another worker does not let
+        go of one of the documents."""
+        ids = {self._document_id(item) for item in hint.items}
+        with self._held({item.path for item in hint.items}), self._claim(ids) as ours:
+            if not ours:
+                return []
             outcomes, reused = self._apply(hint)
             self._remember(outcomes)
         events: list[Event] = [Embedded(0, reused)] if reused else []
@@ -136,9 +147,9 @@ class Pipeline:
         outcomes: list[Outcome] = []
         reads: list[_Read] = []
         to_read = [item for item in hint.items if item.operation != "delete"]
-        states = self._index.document_states([document_id(item.path) for item in to_read]) if to_read else {}
+        states = self._index.document_states([self._document_id(item) for item in to_read]) if to_read else {}
         for item in to_read:
-            held = states.get(document_id(item.path))
+            held = states.get(self._document_id(item))
             result = self._guarded(item, partial(self._read, held=held))
             (reads if isinstance(result, _Read) else outcomes).append(result)  # type: ignore[arg-type]  # by class
         written, reused = self._write(reads, hint.lane)
@@ -181,13 +192,13 @@ class Pipeline:
         reach("worker:read")
         if held is not None and held.highest_seq >= item.seq and (done := _already(item, source, digest, held)):
             if held.seq == item.seq:  # the write may have ended before its delete
-                self._index.delete(document_id(item.path), item.seq)
+                self._index.delete(self._document_id(item), item.seq)
             return done
         item = item.with_content(digest)
         if item.operation == "spent":
             return self._spent(item, source, digest)
         try:
-            found = None if self._stored is None else self._stored.find(document_id(item.path), digest)
+            found = None if self._stored is None else self._stored.find(self._document_id(item), digest)
             extraction = found or self._extractor.extract(path_to_text(item.path), source.data)
         except ExtractionRefused as refusal:
             outcome = self._refused(item, str(refusal))
@@ -200,18 +211,18 @@ class Pipeline:
 
     def _refused(self, item: Item, reason: str) -> Outcome:
         """Nothing of an earlier version stays in the index, nor what an interrupted try of this one wrote."""
-        self._index.remove(document_id(item.path), item.seq + 1)
+        self._index.remove(self._document_id(item), item.seq + 1)
         return Outcome(item.path, item.seq, "refused", reason=reason)
 
     def _spent(self, item: Item, source: Source, digest: str) -> Outcome:
         """The content that used up its tries is still there: no further one, and the ledger knows the reason."""
-        self._index.remove(document_id(item.path), item.seq + 1)
+        self._index.remove(self._document_id(item), item.seq + 1)
         return Outcome(item.path, item.seq, "failed", fingerprint=source.fingerprint, content_hash=digest)
 
     def _failed(self, item: Item, reason: str) -> Outcome:
         """An earlier version stays as long as another try is left."""
         log.warning("%s failed: %s", path_to_text(item.path), reason)
-        document = document_id(item.path)
+        document = self._document_id(item)
         is_last = item.operation == "final"
         held = self._index.remove(document, item.seq + 1) if is_last else self._index.document_state(document)
         chunks = 0 if held is None else held.chunks
@@ -227,7 +238,7 @@ class Pipeline:
             vectors |= self._kept.find(missing)
         for read in reads:
             if read.held is not None and read.content_hash not in read.held.newest_hashes:
-                self._keep(document_id(read.item.path))
+                self._keep(self._document_id(read.item))
         outcomes: list[Outcome] = []
         fresh = 0
         groups = _groups(reads, vectors)
@@ -284,8 +295,9 @@ class Pipeline:
         modified = read.source.fingerprint.mtime_ns
         dense = [vectors[chunk.text_hash] for chunk in chunks]
         return DocumentWrite(
-            document_id=document_id(read.item.path),
-            path=path_to_text(read.item.path),
+            document_id=self._document_id(read.item),
+            path=path_to_text(in_collection(read.item.path, self._source)),
+            source=self._source,
             seq=read.item.seq,
             content_hash=read.content_hash,
             pipeline=self._fingerprint,
@@ -314,13 +326,16 @@ class Pipeline:
             if found:
                 self._kept.keep(found)
 
+    def _document_id(self, item: Item) -> str:
+        return document_id(in_collection(item.path, self._source))
+
     def _dimension(self) -> int:
         return int(self._embed((), "bulk")[0].shape[1])
 
     # -- delete ----------------------------------------------------------------------------------------------
 
     def _delete(self, item: Item) -> Outcome:
-        document = document_id(item.path)
+        document = self._document_id(item)
         self._keep(document)
         left = self._index.remove(document, item.seq)
         if left is not None:

@@ -9,24 +9,34 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from headwater.api import make_api
-from headwater.batcher import Batcher
+from headwater.batcher import Batcher, Priority
 from headwater.broker import make_client
 from headwater.embedder import Embedder, load_embedder
-from headwater.errors import FolderError, IndexUnavailable, ModelError, RetryableError
+from headwater.errors import (
+    FolderError,
+    IndexMismatch,
+    IndexUnavailable,
+    MessageError,
+    ModelError,
+    RetryableError,
+    SettingsError,
+)
 from headwater.generations import Made, making
 from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
-from headwater.messages import Hello, events_key
+from headwater.messages import Hello, events_key, namespace
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, check_free_space, find_layout
 from worker.census import census_pages
+from worker.claims import Claims
 from worker.kept import KeptVectors
-from worker.pipeline import Pipeline
+from worker.pipeline import Embed, Pipeline, Vector
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
 from worker.serving import ApiPlace, Serving
@@ -70,14 +80,18 @@ class Runtime:
         self._place = place or ApiPlace()
         self._serving: Serving | None = None
         self._closers: list[Callable[[], object]] = []
-        self.pipeline: Pipeline | None = None
+        self._folders = settings.folders()
+        self._spaces = {source: namespace(settings.prefix, source) for source in self._folders}
+        self._reporters = {
+            source: Reporter(make_client(settings), events_key(space)) for source, space in self._spaces.items()
+        }
+        self._pipelines: dict[str, Pipeline] = {}
         self._index: tuple[VectorIndex, str] | None = None
-        self.reporter = Reporter(make_client(settings), events_key(settings.prefix))
 
     def start(self, *, serve: bool = False) -> None:
         """Open everything. Raises HeadwaterError with one sentence if a part cannot be had."""
         settings = self._settings
-        root = os.fsencode(self._folder())
+        self._check_folders()
         self._lock()
         index = open_index(settings, self._layout, on_damage=_end_at_once)
         self._closers.append(index.close)
@@ -88,35 +102,41 @@ class Runtime:
         batcher = Batcher(
             embedder,
             settings.batch_tokens,
-            self.reporter.embedded,
             timeout_s=settings.embed_timeout_s,
             on_stall=self._on_stall,
         )
         self._closers.append(batcher.close)
         _try_out(batcher, settings)
         manifest = index.ensure_schema(embedder.name, embedder.dimension)
+        self._check_sources(index)
         self._index = index, manifest.index_id
         self._note_making(embedder)
-        self.pipeline = self._make_pipeline(root, index, batcher, embedder)
+        self._pipelines = self._make_pipelines(index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
         around = Surroundings.of(settings, self._progress, lambda: embedder.tokenizer_json)
         self._engine.set_result(LocalEngine(index, embed, Bm25Encoder().query, around))
         if not greeted:
             self._greet(index, manifest)
 
-    def census(self, name: str, sweep: Sequence[int]) -> None:
-        """Delete what nobody wants, durably, and tell what the index holds."""
+    def census(self, name: str, sweep: Sequence[int], source: str) -> None:
+        """Delete what nobody wants of a folder, durably, and tell what the index holds of it."""
         assert self._index is not None, "the worker has not started"
+        self._check_source(source)
         index, index_id = self._index
         if sweep:
-            index.sweep(sweep)
+            index.sweep(sweep, self._scope(source))
             index.flush()
-        self._take_census(index, index_id, name)
+        self._take_census(index, index_id, name, source)
 
-    def parts(self) -> tuple[Pipeline, Reporter]:
-        """What the task needs."""
-        assert self.pipeline is not None, "the worker has not started"
-        return self.pipeline, self.reporter
+    def parts(self, source: str) -> tuple[Pipeline, Reporter]:
+        """What the task needs for a folder. Raises MessageError if this worker does not have it."""
+        assert self._pipelines, "the worker has not started"
+        self._check_source(source)
+        return self._pipelines[source], self._reporters[source]
+
+    def _check_source(self, source: str) -> None:
+        if source not in self._folders:
+            raise MessageError(f"this worker has no folder {source!r}: drop the message")
 
     def close(self) -> None:
         """Let go of everything, last opened first; but nobody is answered any more before that begins."""
@@ -125,10 +145,25 @@ class Runtime:
         while self._closers:
             self._closers.pop()()
 
-    def _folder(self) -> os.PathLike[str]:
-        if self._settings.folder is None:
+    def _check_folders(self) -> None:
+        if not self._folders:
             raise FolderError("the worker needs the document folder: set HEADWATER_FOLDER")
-        return self._settings.folder
+        if self._layout is not None and len(self._folders) > 1:
+            raise SettingsError("several folders (HEADWATER_SOURCES) need a server for the index: set QDRANT_URL")
+
+    def _check_sources(self, index: VectorIndex) -> None:
+        """A folder without a name has its collection for itself, since its paths may be those of any other."""
+        others = set(index.values("source")) - self._folders.keys() if self._layout is None else set()
+        named = {source for source in self._folders.keys() | others if source}
+        if named and ("" in self._folders or "" in others):
+            raise IndexMismatch(
+                f"the collection {self._settings.collection} would hold a folder without a name beside "
+                f"{', '.join(sorted(named))}: give each a name (HEADWATER_SOURCE), or another HEADWATER_COLLECTION"
+            )
+
+    def _scope(self, source: str) -> str | None:
+        """An embedded index has one folder, and is asked as a whole, which is faster."""
+        return source if self._layout is None else None
 
     def _lock(self) -> None:
         if self._layout is not None:
@@ -145,16 +180,19 @@ class Runtime:
         return True
 
     def _greet(self, index: VectorIndex, manifest: Manifest) -> None:
-        name = f"{socket.gethostname()}:{os.getpid()}"
-        self.reporter.report([Hello(name, manifest.index_id)])
-        self._take_census(index, manifest.index_id, name)
+        name = _name()
+        for source, reporter in self._reporters.items():
+            reporter.report([Hello(name, manifest.index_id)])
+            self._take_census(index, manifest.index_id, name, source)
 
-    def _take_census(self, index: VectorIndex, index_id: str, name: str) -> None:
-        counts, held = index.census(), index.count()
-        if sum(counts.values()) < held.documents + held.chunks:
-            index.sweep_unversioned()
-            index.flush()
-        self.reporter.report(list(census_pages(name, index_id, counts)))
+    def _take_census(self, index: VectorIndex, index_id: str, name: str, source: str) -> None:
+        counts = index.census(self._scope(source))
+        if self._layout is not None:  # points without a seq are those of damaged files; a server looks after its own
+            held = index.count()
+            if sum(counts.values()) < held.documents + held.chunks:
+                index.sweep_unversioned()
+                index.flush()
+        self._reporters[source].report(list(census_pages(name, index_id, counts)))
 
     def _serve(self, index: VectorIndex) -> None:
         layout = find_layout(self._settings).create()
@@ -169,23 +207,39 @@ class Runtime:
         self._serving = Serving(self._settings, layout, self._place, app, self._engine)
         self._serving.start()
 
-    def _make_pipeline(self, root: bytes, index: VectorIndex, batcher: Batcher, embedder: Embedder) -> Pipeline:
+    def _make_pipelines(self, index: VectorIndex, batcher: Batcher, embedder: Embedder) -> dict[str, Pipeline]:
+        """One for each folder; all share the index, the model and the extraction children."""
         settings = self._settings
         sandboxes = SandboxPool.of(settings, embedder, self._sandbox_homes())
         self._closers.append(sandboxes.close)
         sandboxes.start()
-        return Pipeline(
-            root=root,
-            index=index,
-            embed=batcher.embed,
-            encode_sparse=Bm25Encoder().document,
-            extractor=sandboxes,
-            pipeline_fingerprint=settings.pipeline_fingerprint(),
-            max_file_bytes=settings.max_file_bytes,
-            check_space=self._check_space,
-            kept=self._kept(embedder.name),
-            stored=self._stored(embedder),
-        )
+        kept, claims, stored = self._kept(embedder.name), self._claims(), self._stored(embedder)
+        return {
+            source: Pipeline(
+                root=os.fsencode(folder),
+                source=source,
+                index=index,
+                embed=_counted(batcher, self._reporters[source]),
+                encode_sparse=Bm25Encoder().document,
+                extractor=sandboxes,
+                pipeline_fingerprint=settings.pipeline_fingerprint(),
+                max_file_bytes=settings.max_file_bytes,
+                check_space=self._check_space,
+                kept=kept,
+                claim=None if claims is None else partial(claims.held, self._spaces[source]),
+                stored=stored,
+            )
+            for source, folder in self._folders.items()
+        }
+
+    def _claims(self) -> Claims | None:
+        """An embedded index has one worker, which needs none."""
+        if self._layout is not None:
+            return None
+        claims = Claims(make_client(self._settings), tuple(self._spaces.values()), _name())
+        claims.start()
+        self._closers.append(claims.close)
+        return claims
 
     def _kept(self, model: str) -> KeptVectors | None:
         """Beside an embedded index; with a server's, whose workers are many, nothing is kept."""
@@ -218,6 +272,23 @@ class Runtime:
     def _check_space(self) -> None:
         if self._layout is not None:
             check_free_space(self._layout.root, self._settings.min_free_bytes)
+
+
+def _name() -> str:
+    """What this worker is called among others."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _counted(batcher: Batcher, reporter: Reporter) -> Embed:
+    """``Batcher.embed``; the texts that the model saw are reported at once, whatever becomes of their document."""
+
+    def embed(texts: Sequence[str], priority: Priority) -> tuple[Vector, int]:
+        rows, fresh = batcher.embed(texts, priority)
+        if fresh:
+            reporter.embedded(fresh)
+        return rows, fresh
+
+    return embed
 
 
 def _try_out(batcher: Batcher, settings: Settings) -> None:

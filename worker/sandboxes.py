@@ -233,7 +233,10 @@ def _environment() -> dict[str, str]:
     """Nothing of ours (keys, addresses) but what Python needs to start."""
     kept = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
     given = {name: os.environ[name] for name in kept if name in os.environ}
-    return {**given, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # one thread, also in numpy's library: what is there before the child confines itself stays outside, and a process
+    # with two may not make a user namespace
+    alone = {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return {**given, **alone, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(slots=True)

@@ -19,15 +19,18 @@ log = logging.getLogger(__name__)
 
 
 def register(
-    app: Celery, parts: Callable[[], tuple[Pipeline, Reporter]], take_census: Callable[[str, Sequence[int]], None]
+    app: Celery,
+    parts: Callable[[str], tuple[Pipeline, Reporter]],
+    take_census: Callable[[str, Sequence[int], str], None],
 ) -> None:
-    """Add the tasks to an app. Both callables are called per message, once the worker has started."""
+    """Add the tasks to an app. Both callables are called per message, once the worker has started; both raise
+    MessageError for a folder that this worker does not have."""
 
     @app.task(name=APPLY_TASK)
     def apply(wire: object) -> None:
-        pipeline, reporter = parts()
         try:
             hint = Hint.from_wire(wire)
+            pipeline, reporter = parts(hint.source)
         except MessageError as error:
             log.warning("a hint was dropped: %s", error)  # forged or foreign: the ledger rings for what is due
             return

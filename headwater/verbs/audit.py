@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
-from headwater.document import document_id, file_path, path_to_text
+from headwater.document import document_id, file_path, in_collection, path_to_text
 from headwater.index import Point, SeenPoint
 from headwater.points import Points, pages
 from headwater.verbs.rereading import Rereader, Unreadable, Vanished
@@ -77,6 +77,8 @@ class Audit:
     threads: int
     live: bool
     progress: Progress
+    #: name of the folder in the collection
+    source: str = ""
     _chunks: int = 0
     _compared_at: float = 0.0
     _closed: tuple[bytes, ...] = field(default=())
@@ -97,7 +99,7 @@ class Audit:
     def _list_folder(self) -> None:
         self.progress.stage("listing the folder")
         for number, (path, seen) in enumerate(self.scanner.walk(), start=1):
-            self.scratch.add_target(Target(path, seen.fingerprint, seen.refusal))
+            self.scratch.add_target(Target(path, seen.fingerprint, seen.refusal), self._document_id(path))
             self.progress.advance(1)
             if number % _FORGET_EVERY == 0:
                 self.scanner.rules.forget()
@@ -152,8 +154,11 @@ class Audit:
         return _Examined(target, version, Verdict((*rest.findings, finding), rest.discards, rest.points), counted=True)
 
     def _points_of(self, path: bytes) -> Iterator[Point]:
-        for page in pages(self.points, document_id(path)):
+        for page in pages(self.points, self._document_id(path)):
             yield from page
+
+    def _document_id(self, path: bytes) -> str:
+        return document_id(in_collection(path, self.source))
 
     def _note(self, examined: _Examined) -> None:
         verdict, path = examined.verdict, examined.target.path
@@ -203,7 +208,7 @@ class Audit:
 
     def _judge_strays(self) -> None:
         for stray in self.scratch.strays():
-            path = _path_from(stray)
+            path = _path_from(stray, self.source)
             if path is None:
                 nameless = f"a point that names no document of any folder (id {stray.example})"
                 self._accuse_stray(stray, Finding("orphan", stray.path, nameless))
@@ -244,7 +249,7 @@ class Audit:
         elif entry.operation == "index" and self.live:
             self.scratch.suspect(entry.path, _version(None, entry), time.monotonic())
         elif entry.operation == "index":
-            self._accuse_row(entry, has_points=self.scratch.is_stray(document_id(entry.path)))
+            self._accuse_row(entry, has_points=self.scratch.is_stray(self._document_id(entry.path)))
 
     def _accuse_row(self, entry: Any, *, has_points: bool) -> None:
         self.scratch.want_again(entry.path, None)
@@ -342,7 +347,9 @@ def _path_of(point: Point) -> str:
     return file_path(path, member if isinstance(member, str) else None) if isinstance(path, str) else ""
 
 
-def _path_from(stray: Stray) -> bytes | None:
-    """The path that gives the points' document id, by its text or by the form of a name that is not UTF-8."""
-    names = (stray.path.encode("utf-8", "surrogatepass"), unquote_to_bytes(stray.path))
-    return next((name for name in names if document_id(name) == stray.document), None)
+def _path_from(stray: Stray, source: str) -> bytes | None:
+    """The path in the folder that gives the points' document id, by its text or by the form of a name that is not
+    UTF-8."""
+    text = file_path(stray.path, None, source)
+    names = (text.encode("utf-8", "surrogatepass"), unquote_to_bytes(text))
+    return next((name for name in names if document_id(in_collection(name, source)) == stray.document), None)

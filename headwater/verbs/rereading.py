@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from headwater.document import content_hash, document_id, path_to_text, rfc3339
+from headwater.document import content_hash, document_id, in_collection, path_to_text, rfc3339
 from headwater.index import Chunk, DocumentWrite, Sparse
 from headwater.verification import Reading
 
@@ -32,6 +32,8 @@ class Rereader:
     """Safe to use from several threads. ``embed`` raises if the model cannot embed a text."""
 
     root: bytes
+    #: name of the folder in the collection
+    source: str
     max_file_bytes: int
     pipeline_fingerprint: str
     extractor: Extractor
@@ -86,8 +88,9 @@ class Rereader:
 
         number = len(extraction.chunks)
         return DocumentWrite(
-            document_id=document_id(path),
-            path=path_to_text(path),
+            document_id=document_id(in_collection(path, self.source)),
+            path=path_to_text(in_collection(path, self.source)),
+            source=self.source,
             seq=seq,
             content_hash=digest,
             pipeline=self.pipeline_fingerprint,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headwater.document import Fingerprint, document_id
+from headwater.document import Fingerprint
 from headwater.index import SeenPoint
 from headwater.verification import KINDS, Finding
 
@@ -72,12 +72,13 @@ class Scratch:
 
     # -- the folder --------------------------------------------------------------------------------------------
 
-    def add_target(self, target: Target) -> None:
+    def add_target(self, target: Target, document: str) -> None:
+        """``document`` is its id."""
         stat = target.fingerprint
         self._db.execute(
             "INSERT OR REPLACE INTO documents (path, document, size, mtime_ns, ctime_ns, inode, refusal)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (target.path, document_id(target.path), *_columns(stat), target.refusal),
+            (target.path, document, *_columns(stat), target.refusal),
         )
 
     def targets(self) -> int:

@@ -112,6 +112,7 @@ class Verifying:
                 points=opened.points,
                 rereader=Rereader(
                     root,
+                    settings.source,
                     settings.max_file_bytes,
                     settings.pipeline_fingerprint(),
                     sandboxes,
@@ -122,6 +123,7 @@ class Verifying:
                 threads=settings.sandboxes or os.cpu_count() or 1,
                 live=opened.live,
                 progress=self.bar,
+                source=settings.source,
             )
             return Report(audit.run(), scratch)
         finally:
@@ -203,7 +205,7 @@ def _open_here(settings: Settings, layout: Layout, *, broken_is_empty: bool) -> 
     """An index that was never made is empty; one that cannot be opened is too when it is to be repaired."""
     index = open_index(settings, layout)
     try:
-        return LocalPoints(index, index.open_existing())
+        return LocalPoints(index, index.open_existing(), settings.source if settings.qdrant_url else None)
     except IndexUnavailable:
         index.close()
         never_made = settings.qdrant_url is None and not (layout.manifest.exists() and layout.index.is_dir())

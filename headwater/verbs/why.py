@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from headwater.document import WITHIN, document_id, member_path, path_to_text
+from headwater.document import WITHIN, document_id, in_collection, member_path, path_to_text
 from headwater.errors import HeadwaterError
 from headwater.verbs.options import AsJson, Folder, StateDir
 from headwater.verbs.place import Place, find_place, path_inside
@@ -54,7 +54,7 @@ def explain(place: Place, text: str) -> dict[str, Any]:
     found = examiner.examine(file)
     facts, notes = dict(found.facts), list(found.notes)
     if "documents" not in facts and found.facts.get("chunks"):
-        record, note = _record(place, document_id(file))
+        record, note = _record(place, document_id(in_collection(file, place.settings.source)))
         facts |= record
         notes += [note] if note else []
     notes += [f"not indexed within it: {reason}" for reason in facts.get("unread") or ()]

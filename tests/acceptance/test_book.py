@@ -37,9 +37,7 @@ def test_the_book_is_in_step_after_up_once(indexed_book: Headwater) -> None:
 @pytest.mark.timeout(600)
 def test_each_question_finds_its_chapter_in_the_top_three(indexed_book: Headwater) -> None:
     """Chapters, not chunks: two chunks of one chapter are one answer to "which chapter"."""
-    from headwater import Index
-
-    with Index.open(state_dir=indexed_book.state) as index:
+    with indexed_book.open_index() as index:
         chapters = {
             question: list(dict.fromkeys(hit.path for hit in index.search(question, limit=10)))[:3]
             for question in QUESTIONS

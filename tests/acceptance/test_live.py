@@ -34,7 +34,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Headwater]:
 
 @pytest.fixture(scope="module")
 def index(live: Headwater) -> Iterator[Index]:
-    with Index.open(state_dir=live.state) as opened:
+    with live.open_index() as opened:
         yield opened
 
 

@@ -65,10 +65,10 @@ class Pipeline:
 app = make_app(settings)
 reporter = Reporter(make_client(settings), events_key(settings.collection))
 
-def census(name, sweep):
+def census(name, sweep, source):
     reporter.report([Census(name, f"swept {sweep}", 0, 1, ((9, 3),))])
 
-register(app, lambda: (Pipeline(), reporter), census)
+register(app, lambda source: (Pipeline(), reporter), census)
 app.worker_main(["worker", "--loglevel", "warning", "--without-gossip", "--without-mingle"])
 """
 
@@ -105,7 +105,7 @@ def listen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listen]:
 
     def start(settings: Settings, last_id: str = "0-0") -> Heard:
         delivered: list[Reported | BrokerBack] = []
-        client = broker.make_client(settings)
+        client = broker.make_client(settings, retries=0)
         heard = Heard(Reader(client, events_key(settings.collection), last_id, delivered.append), delivered)
         made.append(heard)
         heard.reader.start()

@@ -89,7 +89,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
         (folder / name).write_bytes(data)
     embedder = load_embedder(Settings.load(model=str(make_tiny_model(directory))))
     with opened_pipeline(folder, directory, embedder, 60) as (pipeline, index):
-        around = Surroundings(folder, tokenizer=lambda: embedder.tokenizer_json, max_file_bytes=1 << 20)
+        around = Surroundings({"": folder}, tokenizer=lambda: embedder.tokenizer_json, max_file_bytes=1 << 20)
         engine = LocalEngine(index, query_embedding(embedder), Bm25Encoder().query, around)
         harbour = Harbour(folder, pipeline, engine, Index(engine))
         harbour.apply(*FILES)
@@ -203,7 +203,7 @@ def test_a_page_that_has_gone_is_not_verified_and_one_that_is_there_cannot_be(ha
 
 
 def test_a_folder_that_is_not_mounted_makes_no_citation_wrong(tmp_path: Path) -> None:
-    sources = Sources(tmp_path / "not mounted")
+    sources = Sources({"": tmp_path / "not mounted"})
     with pytest.raises(OSError, match="is not there"):
         sources.text("a.md")
     assert not sources.is_gone("a.md")
@@ -211,8 +211,8 @@ def test_a_folder_that_is_not_mounted_makes_no_citation_wrong(tmp_path: Path) ->
 
 def test_a_file_that_grew_beyond_the_limit_is_no_document_any_more(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("word " * 100)
-    assert Sources(tmp_path, most_bytes=499).text("a.txt") is None
-    assert Sources(tmp_path, most_bytes=500).text("a.txt") == "word " * 100
+    assert Sources({"": tmp_path}, most_bytes=499).text("a.txt") is None
+    assert Sources({"": tmp_path}, most_bytes=500).text("a.txt") == "word " * 100
 
 
 # -- through the API ----------------------------------------------------------------------------------------

@@ -320,6 +320,7 @@ def test_the_payload_of_a_chunk_has_exactly_the_fields_of_the_design(index: Vect
     assert dict(payload) == {
         "text": "one",
         "path": "dir/a.md",
+        "source": "",
         "document_id": document_id(b"dir/a.md"),
         "chunk": 0,
         "text_hash": text_hash("one"),

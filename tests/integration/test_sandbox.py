@@ -22,7 +22,7 @@ from driver import pids_with, wait_until
 import worker
 from headwater.document import text_hash
 from headwater.embedder import Embedder
-from worker.sandboxes import ExtractionFailed, ExtractionRefused, SandboxPool
+from worker.sandboxes import ExtractionFailed, ExtractionRefused, SandboxPool, _environment
 
 #: Python runs a module of this name at the start of each child; it puts hostile behaviour in place of the reader,
 #: chosen by the document's name. All else in the child is the real thing.
@@ -220,6 +220,13 @@ def test_a_child_sees_nothing_of_our_environment(pool: SandboxPool) -> None:
     assert "PATH=" in found  # it does see what Python needs
     assert "QDRANT" not in found
     assert "secret" not in found
+
+
+def test_a_child_has_one_thread_until_it_is_confined() -> None:
+    """Another one would stay outside of its filter, and keep it from making a user namespace."""
+    code = "import os, worker.sandbox; print(len(os.listdir('/proc/self/task')))"
+    done = subprocess.run([sys.executable, "-c", code], env=_environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
 def packed(*names: str) -> bytes:

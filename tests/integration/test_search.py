@@ -71,7 +71,7 @@ def library(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Ite
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     with opened_pipeline(folder, directory, embedder, 250) as (pipeline, index):
-        around = Surroundings(folder, SERVICE, tokenizer=lambda: embedder.tokenizer_json)
+        around = Surroundings({"": folder}, SERVICE, tokenizer=lambda: embedder.tokenizer_json)
         engine = LocalEngine(index, query_embedding(embedder), Bm25Encoder().query, around)
         library = Library(folder, pipeline, engine, Index(engine))
         library.apply(*FILES)
@@ -236,7 +236,7 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ranked(library: Library, reranker: Reranker) -> Index:
     engine = library.engine
-    around = Surroundings(library.folder, SERVICE, reranker)
+    around = Surroundings({"": library.folder}, SERVICE, reranker)
     return Index(LocalEngine(engine._index, engine._embed, engine._encode_sparse, around))
 
 

@@ -153,7 +153,7 @@ def run(world: World, points: Points, *, live: bool = False) -> tuple[Totals, li
     directory = world.base / "scratch"
     directory.mkdir()
     scratch = Scratch(directory)
-    rereader = Rereader(os.fsencode(world.root), 1 << 20, "p", Lines(), lambda texts: None)
+    rereader = Rereader(os.fsencode(world.root), "", 1 << 20, "p", Lines(), lambda texts: None)
     check = PointCheck(2, lambda text, language: Sparse([1], [1.0]))
     audit = Audit(
         ledger=world.ledger,

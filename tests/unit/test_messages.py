@@ -194,9 +194,9 @@ def test_any_json_in_any_place_is_an_event_that_the_ledger_can_keep_or_a_message
             assert -(2**63) <= event.chunks < 2**63
 
 
-@given(st.text(max_size=20), st.lists(SEQS, max_size=5))
-def test_a_request_for_a_census_survives_the_wire(name: str, seqs: list[int]) -> None:
-    assert census_from_wire(over_the_wire(census_to_wire(name, seqs))) == (name, seqs)
+@given(st.text(max_size=20), st.lists(SEQS, max_size=5), st.text(max_size=20))
+def test_a_request_for_a_census_survives_the_wire(name: str, seqs: list[int], source: str) -> None:
+    assert census_from_wire(over_the_wire(census_to_wire(name, seqs, source))) == (name, seqs, source)
 
 
 @pytest.mark.parametrize(

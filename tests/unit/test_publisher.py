@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kombu.exceptions import OperationalError
 
-from headwater.document import Fingerprint
+from headwater.document import Fingerprint, document_id, in_collection
 from headwater.errors import BrokerUnavailable
 from headwater.messages import APPLY_TASK, Hint, Lane, Outcome
 from producer.diff import Changes, Seen
@@ -88,9 +88,18 @@ class FakeQueues:
 
     waits: int = 0
     purged: int = 0
+    present: float = 1.0
+    #: documents that a worker has in hand
+    held: set[str] = field(default_factory=set)
 
     def waiting(self, lane: Lane) -> int:
         return self.waits
+
+    def workers(self) -> float:
+        return self.present
+
+    def claimed(self, documents: Sequence[str]) -> list[bool]:
+        return [document in self.held for document in documents]
 
     def purge(self) -> None:
         self.purged += 1
@@ -432,3 +441,97 @@ def test_the_suspect_that_was_alone_at_two_deaths_is_named(ledger: Ledger, publi
         publisher.ring(ledger)
         killers.append(publisher.worker_died())
     assert killers == [None, None, None, (b"d0000", 4)]
+
+
+# -- several workers ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fleet(broker: FakeCelery, queues: FakeQueues) -> Publisher:
+    """A publisher of a named folder, for workers that come and go."""
+    return Publisher(
+        broker,  # type: ignore[arg-type]  # a fake
+        queues,  # type: ignore[arg-type]  # a fake
+        "docs/notes",
+        bulk_window=2,
+        lease_s=LEASE_S,
+        attempts=3,
+        source="notes",
+        fleet=True,
+    )
+
+
+def test_hints_name_their_folder_and_go_to_its_queues(ledger: Ledger, fleet: Publisher, broker: FakeCelery) -> None:
+    create(ledger, 1, "live")
+    fleet.ring(ledger)
+    assert [(queue, hint.source) for queue, hint in broker.sent] == [("docs/notes.live", "notes")]
+
+
+def test_more_workers_widen_the_window_for_bulk_work(
+    ledger: Ledger, fleet: Publisher, broker: FakeCelery, queues: FakeQueues
+) -> None:
+    queues.present = 3.0
+    create(ledger, 1000, "bulk")
+    fleet.ring(ledger)
+    assert len(broker.taken()) == 2 * 3
+
+
+def test_a_hint_that_lies_nowhere_and_that_nobody_has_in_hand_is_rung_for_again_with_a_new_seq(
+    ledger: Ledger, fleet: Publisher, broker: FakeCelery, queues: FakeQueues, clock: Clock
+) -> None:
+    create(ledger, 2, "live")
+    fleet.ring(ledger)
+    first, second = (hint.items[0] for hint in broker.taken())
+    # Given that a worker has one of them in hand, and the other is in no queue
+    queues.held = {document_id(in_collection(second.path, "notes"))}
+    for _ in range(4):
+        clock.now += 3
+        fleet.ring(ledger)
+    # Then that one alone goes out again, above what a worker that was cut off may still write
+    [again] = broker.taken()
+    assert again.items[0].path == first.path and again.items[0].seq > max(first.seq, second.seq)
+    # And once its outcome is there, nothing does
+    settle(ledger, fleet, again)
+    clock.now += LEASE_S / 2
+    fleet.ring(ledger)
+    assert not broker.taken()
+
+
+def test_a_hint_that_still_lies_in_its_queue_is_not_lost(
+    ledger: Ledger, fleet: Publisher, broker: FakeCelery, queues: FakeQueues, clock: Clock
+) -> None:
+    create(ledger, 1, "live")
+    fleet.ring(ledger)
+    queues.waits = 1
+    broker.taken()
+    for _ in range(10):
+        clock.now += 3
+        fleet.ring(ledger)
+    assert not broker.taken()
+
+
+def test_hints_of_a_predecessor_and_of_a_broker_that_is_back_are_fenced_off(
+    ledger: Ledger, fleet: Publisher, broker: FakeCelery
+) -> None:
+    # Given documents for which an earlier process of the producer may have rung
+    create(ledger, 3, "live")
+    rung_before = {ledger.wanted_seq(path) for path in (b"d0000", b"d0001", b"d0002")}
+    fleet.ring(ledger)
+    seqs = {hint.items[0].seq for hint in broker.taken()}
+    assert min(seqs) > max(rung_before)
+    # When the broker was away
+    fleet.forget_all()
+    fleet.ring(ledger)
+    again = {hint.items[0].seq for hint in broker.taken()}
+    assert len(again) == 3 and min(again) > max(seqs)
+
+
+def test_one_worker_alone_keeps_the_seq_of_what_is_rung_for_again(
+    ledger: Ledger, publisher: Publisher, broker: FakeCelery
+) -> None:
+    create(ledger, 1, "live")
+    publisher.ring(ledger)
+    publisher.forget_all()
+    publisher.ring(ledger)
+    first, again = broker.taken()
+    assert first.items == again.items

@@ -1,0 +1,149 @@
+"""A lease in Redis for each document that a worker has in hand, and word that the worker is there.
+
+Where several workers share a queue, a hint may come twice; the second worker waits until the first has let go, and then
+finds the work done. A lease is a courtesy and no lock: a worker that was cut off may go on without one, and then the
+fence of each write (``headwater.index_qdrant``) keeps the index right.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import redis
+
+from headwater.messages import claim_key, workers_key
+
+__all__ = ["Claims"]
+
+log = logging.getLogger(__name__)
+
+#: a lease that is not renewed ends after this long
+LEASE_MS = 15_000
+_RENEW_S = 5.0
+#: pauses between two looks at a document that another worker has
+_POLL_S = (0.05, 0.1, 0.2, 0.5)
+#: how long a hint waits for a document that another worker has; then it is left to the producer to ring again
+_PATIENCE_S = 60.0
+#: number of keys, then the token: each key is taken if it is free, all are given back if one is not
+_TAKE = """
+for i, key in ipairs(KEYS) do
+  if not redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', key) ~= ARGV[1] then
+    for j = 1, i - 1 do redis.call('DEL', KEYS[j]) end
+    return 0
+  end
+end
+return 1
+"""
+_RENEW = """
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) end
+end
+"""
+_RELEASE = """
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+end
+"""
+#: the worker is there until the server's clock says otherwise
+_PRESENT = """
+local now = redis.call('TIME')
+redis.call('ZADD', KEYS[1], now[1] + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. now[1])
+"""
+
+
+class Claims:
+    """The leases of one worker, renewed by a thread of their own. Safe to use from several threads."""
+
+    def __init__(self, client: redis.Redis, spaces: Sequence[str], name: str) -> None:
+        """``name`` tells people which worker it is; ``spaces`` are those of its folders."""
+        self._client = client
+        self._spaces = spaces
+        #: unlike any other, and with the number of folders that share this worker
+        self._name = f"{name}:{uuid.uuid4().hex[:8]} {len(spaces)}"
+        self._take = client.register_script(_TAKE)
+        self._renew = client.register_script(_RENEW)
+        self._release = client.register_script(_RELEASE)
+        self._present = client.register_script(_PRESENT)
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep_up, name="claims", daemon=True)
+
+    def start(self) -> None:
+        self._tell()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Say that this worker is gone."""
+        self._stopping.set()
+        self._thread.join(timeout=_RENEW_S)
+        try:
+            for space in self._spaces:
+                self._client.zrem(workers_key(space), self._name)
+        except redis.RedisError as error:
+            log.info("the broker was not told that this worker ends: %s", error)
+        self._client.close()
+
+    @contextmanager
+    def held(self, space: str, documents: Iterable[str]) -> Iterator[bool]:
+        """These documents (by id) are this worker's meanwhile. False if another worker does not let go of one of them:
+        then they are to be left alone."""
+        keys = [claim_key(space, document) for document in sorted(documents)]
+        taken = self._acquire(keys)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._let_go(keys)
+
+    def _acquire(self, keys: Sequence[str]) -> bool:
+        """All of them or none, so that no two workers can wait for each other."""
+        deadline = time.monotonic() + _PATIENCE_S
+        for number in range(1_000_000):
+            if self._taken(keys):
+                with self._lock:
+                    self._held.update(keys)
+                return True
+            if time.monotonic() > deadline or self._stopping.is_set():
+                break
+            time.sleep(_POLL_S[min(number, len(_POLL_S) - 1)] * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+        log.info("%d documents are left to another worker", len(keys))
+        return False
+
+    def _taken(self, keys: Sequence[str]) -> bool:
+        try:
+            return bool(self._take(keys=keys, args=[self._name, LEASE_MS]))
+        except redis.RedisError as error:
+            log.info("documents are worked on without a lease, since the broker does not answer: %s", error)
+            return True
+
+    def _let_go(self, keys: Sequence[str]) -> None:
+        with self._lock:
+            self._held.difference_update(keys)
+        try:
+            self._release(keys=keys, args=[self._name])
+        except redis.RedisError as error:
+            log.info("%d leases end by themselves, since the broker does not answer: %s", len(keys), error)
+
+    def _keep_up(self) -> None:
+        while not self._stopping.wait(_RENEW_S):
+            self._tell()
+
+    def _tell(self) -> None:
+        """Renew what is held, and that the worker is there."""
+        with self._lock:
+            keys = sorted(self._held)
+        try:
+            if keys:
+                self._renew(keys=keys, args=[self._name, LEASE_MS])
+            for space in self._spaces:
+                self._present(keys=[workers_key(space)], args=[self._name, LEASE_MS // 1000])
+        except redis.RedisError as error:
+            log.info("leases were not renewed, since the broker does not answer: %s", error)

@@ -38,7 +38,8 @@ faults: $(VENV)/.test
 	$(BIN)/python tests/faults/run.py --summary docs/reliability.md
 
 netns: $(VENV)/.test
-	$(BIN)/python tests/netns/run.py
+	$(BIN)/python tests/netns/many_hosts.py
+	$(BIN)/python tests/netns/many_hosts.py --summary docs/reliability.md
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

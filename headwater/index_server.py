@@ -7,6 +7,7 @@ import math
 import random
 import ssl
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -141,13 +142,15 @@ class ServerIndex(QdrantIndex):
         try:
             if options.ca_file is not None:
                 extra["verify"] = ssl.create_default_context(cafile=options.ca_file)
-            client = QdrantClient(
-                url=url,
-                api_key=options.api_key,
-                timeout=math.ceil(options.timeout_s),
-                check_compatibility=False,
-                **extra,
-            )
+            with warnings.catch_warnings():  # of a key without TLS: a command says one sentence, or none
+                warnings.simplefilter("ignore", UserWarning)
+                client = QdrantClient(
+                    url=url,
+                    api_key=options.api_key,
+                    timeout=math.ceil(options.timeout_s),
+                    check_compatibility=False,
+                    **extra,
+                )
         except OSError as error:
             raise SettingsError(
                 f"{options.ca_file} (HEADWATER_QDRANT_CA_FILE) is no file of certificates ({error.strerror or error})"

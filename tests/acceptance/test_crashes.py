@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driver import Headwater, pids_with, wait_until
+from server_mode import embedded_only
 
 #: chapters of the book that make a first ingest of some ten seconds
 _CHAPTERS = "ch0[4-6]*.md"
@@ -59,8 +60,11 @@ def _kill_up(run: Headwater) -> None:
     run.up(in_step=False)
 
 
+_BROKER = pytest.param(_kill_broker, marks=embedded_only("the broker is not ours to kill"))
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("disturb", [_kill_worker, _kill_broker, _kill_producer, _kill_up])
+@pytest.mark.parametrize("disturb", [_kill_worker, _BROKER, _kill_producer, _kill_up])
 def test_the_index_is_as_if_nothing_had_happened(
     disturb: Callable[[Headwater], None],
     chapters: Path,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from driver import Headwater, pids_with, wait_until
+from server_mode import embedded_only
 
 ATTEMPTS = 3
 
@@ -262,6 +263,7 @@ def test_a_plan_says_what_the_next_run_does_and_changes_nothing(run: Headwater, 
     assert (again["files"], again["chunks"], again["estimate"]["seconds"]) == ({"unchanged": 11}, 0, 0)
 
 
+@embedded_only("it damages or removes the files of the embedded index")
 def test_a_plan_without_an_index_reads_everything_again(run: Headwater) -> None:
     write(run, a="A quokka.\n", b="A numbat.\n")
     run.once()

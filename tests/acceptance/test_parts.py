@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from driver import Headwater, wait_until
+from server_mode import embedded_only
 
 from headwater.broker import embedded_binary
 
@@ -76,6 +77,7 @@ def test_the_parts_run_one_by_one(headwater: Headwater, broker_url: str, tmp_pat
         api.stdout.close()
 
 
+@embedded_only("it damages or removes the files of the embedded index")
 def test_an_index_that_was_deleted_is_made_again(headwater: Headwater) -> None:
     import shutil
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from driver import Headwater, wait_until
+from server_mode import embedded_only
 
 _MANY = 150
 
@@ -144,6 +145,7 @@ def _edit_index(run: Headwater, seqs: list[int] | None, *, forget: str | None = 
     index.close()
 
 
+@embedded_only("it damages or removes the files of the embedded index")
 def test_points_that_went_missing_are_found_at_the_next_start_and_brought_back(run: Headwater) -> None:
     # Given an index that lost a point of one document and all of another
     _fill(run.folder, 5)
@@ -174,6 +176,7 @@ def test_documents_that_left_while_the_ledger_was_lost_are_swept(run: Headwater)
     assert run.status()["checked"]
 
 
+@embedded_only("it damages or removes the files of the embedded index")
 @pytest.mark.parametrize("restored", ["index", "ledger"])
 def test_an_older_copy_of_the_index_or_the_ledger_is_brought_up_to_date(run: Headwater, restored: str) -> None:
     # Given a copy of an earlier state
@@ -240,6 +243,7 @@ def _flip(file: Path) -> None:
     file.write_bytes(data)
 
 
+@embedded_only("it damages or removes the files of the embedded index")
 @pytest.mark.parametrize("name", ["segment.json", "mutable_id_tracker.mappings", "tracker.dat"])
 def test_a_shard_with_damaged_files_is_made_anew_by_itself(run: Headwater, name: str) -> None:
     # Given an index with a damaged file: it fails to load, or ends the process that loads or reads it

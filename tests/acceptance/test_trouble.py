@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from driver import Headwater, pids_with
+from server_mode import embedded_only
 
 
 def _states(run: Headwater) -> dict[bytes, tuple[str, str | None]]:
@@ -127,7 +128,8 @@ def test_an_unknown_model_is_one_sentence_and_burns_no_document(headwater: Headw
 
 
 def test_a_search_before_anything_is_indexed_is_one_sentence(headwater: Headwater) -> None:
-    _one_sentence(headwater.run("search", "anything", check=False), "there is no index", "headwater up")
+    told = ("there is no index", "headwater up") if headwater.servers is None else ("there is no collection", "start")
+    _one_sentence(headwater.run("search", "anything", check=False), *told)
 
 
 def test_a_taken_port_is_one_sentence(headwater: Headwater) -> None:
@@ -167,6 +169,7 @@ def small_disk(tmp_path: Path) -> Path:
     subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
+@embedded_only("the index does not lie on the disk that fills up")
 @pytest.mark.timeout(300)
 def test_a_disk_that_fills_up_is_one_sentence_and_loses_nothing(headwater: Headwater, small_disk: Path) -> None:
     # Given an index on a small disk that then fills up
@@ -189,6 +192,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_loses_nothing(headwater: Headw
     assert headwater.search("numbat", "--mode", "sparse")[0]["path"] == "after.md"
 
 
+@embedded_only("the index does not lie on the disk that fills up")
 @pytest.mark.timeout(300)
 def test_a_disk_that_fills_up_while_it_runs_degrades_and_recovers(headwater: Headwater, small_disk: Path) -> None:
     from driver import wait_until

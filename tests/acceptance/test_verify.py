@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from damage import Damage, damage, edit_ledger, seqs
 from driver import Headwater, wait_until
+from server_mode import embedded_only
 
 from headwater.document import document_id, point_id, text_hash
 from headwater.index import Sparse
@@ -131,6 +132,7 @@ def plant_elsewhere(run: Headwater) -> set[tuple[str, str]]:
     return {*stale, ("missing", "docs/new.md"), ("orphan", "docs/s.md")}
 
 
+@embedded_only("it damages or removes the files of the embedded index")
 @pytest.mark.timeout(300)
 def test_all_damage_is_named_and_repaired_and_nothing_else_is_touched(indexed: Headwater, make_headwater: Make) -> None:
     # Given an index that is right
@@ -166,6 +168,7 @@ def test_all_damage_is_named_and_repaired_and_nothing_else_is_touched(indexed: H
     assert list(indexed.state.glob("verify-*")) == []
 
 
+@embedded_only("it damages or removes the files of the embedded index")
 @pytest.mark.timeout(300)
 def test_a_running_service_is_verified_and_repaired_through_its_api(indexed: Headwater, make_headwater: Make) -> None:
     # Given damage that the census at the start of a worker does not show
@@ -251,6 +254,7 @@ def test_what_cannot_be_verified_is_said_in_one_sentence(
     assert gone.stderr.startswith(f"headwater: the folder {indexed.folder} is not there")
 
 
+@embedded_only("it damages or removes the files of the embedded index")
 def test_an_index_that_is_gone_is_named_and_made_anew(indexed: Headwater) -> None:
     (indexed.state / "index.json").unlink()
     found = verify(indexed, status=1)

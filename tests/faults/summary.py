@@ -12,18 +12,17 @@ from registry import Fault
 __all__ = ["write_summary"]
 
 _GOOD = ("ok", "pass")
-_BEGIN, _END = "<!-- results -->", "<!-- /results -->"
 
 
-def write_summary(results: Path, faults: list[Fault], page: Path) -> None:
-    """Replace what stands between the markers of ``page`` by one row for each fault of ``results`` and of the files
-    beside it that are named after it (results-poison.jsonl, say)."""
+def write_summary(results: Path, faults: list[Fault], page: Path, mark: str = "results") -> None:
+    """Replace what stands between the markers ``<!-- MARK -->`` and ``<!-- /MARK -->`` of ``page`` by one row for each
+    fault of ``results`` and of the files beside it that are named after it (results-poison.jsonl, say)."""
     files = [results, *sorted(results.parent.glob(f"{results.stem}-*.jsonl"))]
     lines = [json.loads(line) for file in files if file.exists() for line in file.read_text("utf-8").splitlines()]
-    text = page.read_text("utf-8")
-    before, rest = text.split(_BEGIN, 1)
-    _, after = rest.split(_END, 1)
-    page.write_text(f"{before}{_BEGIN}\n{_table(lines, faults)}\n{_END}{after}", "utf-8")
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, rest = page.read_text("utf-8").split(begin, 1)
+    _, after = rest.split(end, 1)
+    page.write_text(f"{before}{begin}\n{_table(lines, faults)}\n{end}{after}", "utf-8")
 
 
 def _table(lines: list[dict[str, Any]], faults: list[Fault]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from qdrant_client import QdrantClient
 from qdrant_client import models as m
 from qdrant_client.http.exceptions import UnexpectedResponse
 from servers import QdrantServer, make_certificate
+
+from headwater.index_server import ServerIndex
 
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection:UserWarning")
 
@@ -134,3 +138,18 @@ def test_what_was_acknowledged_outlives_kill_9_over_tls(guarded_server: QdrantSe
     assert client.count("live").count == 49
     assert list(client.get_collection("kept").payload_schema) == ["n"]
     client.close()
+
+
+def test_workers_that_start_together_make_one_collection(qdrant_server: QdrantServer, client: QdrantClient) -> None:
+    name, together = f"c-{uuid.uuid4().hex}", threading.Barrier(4)
+
+    def start(index: ServerIndex) -> str:
+        together.wait()
+        return index.ensure_schema("model@1", 8).index_id
+
+    workers = [ServerIndex.connect(qdrant_server.url, qdrant_server.api_key, name) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(start, workers))) == 1
+    for worker in workers:
+        worker.close()
+    client.delete_collection(name)

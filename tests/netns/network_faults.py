@@ -114,17 +114,19 @@ def _kill_qdrant(run: Run) -> None:
 @fault("network", "qdrant held still", runs=3, bound_s=120.0)
 def _hold_qdrant(run: Run) -> None:
     pids = _session(run).pids("qdrant_server.py")
-    _signal_all(pids, signal.SIGSTOP)
-    try:
-        time.sleep(35.0 if run.full else 12.0)  # longer than the client's time-out of 30 s
-    finally:
-        _signal_all(pids, signal.SIGCONT)
+    with _session(run).unanswered():
+        _signal_all(pids, signal.SIGSTOP)
+        try:
+            time.sleep(35.0 if run.full else 12.0)  # longer than the client's time-out of 30 s
+        finally:
+            _signal_all(pids, signal.SIGCONT)
 
 
 @fault("network", "kill -9 broker and qdrant at once", runs=4)
 def _kill_servers(run: Run) -> None:
     session = _session(run)
-    _signal_all([*session.pids("valkey-server"), *session.pids("qdrant_server.py")], signal.SIGKILL)
+    for server in ("valkey-server", "qdrant_server.py"):
+        _signal_all(session.pids(server), signal.SIGKILL)
 
 
 def _signal_all(pids: list[int], number: int) -> None:

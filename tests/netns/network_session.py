@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,8 @@ WORKERS = ("worker1", "worker2", "worker3")
 _CARETAKER = Path(__file__).with_name("caretaker.py")
 _REDIS_PORT, _QDRANT_PORT, _API_PORT = 6380, 6333, 8321
 _COLLECTION = "headwater"
+#: a question that was asked while its index was away is given up so much later, twice the searcher's time-out
+_LATE_S = 12.0
 #: what a part is called on one machine -> here
 _NAMES = {"valkey-server": "redis-server"}
 
@@ -55,6 +59,7 @@ class NetworkSession(Session):
         self.qdrant = QdrantServer(kept / "qdrant", services, _QDRANT_PORT, api_key="qdrant-secret", tls=tls)
         self.servers = Servers(self.redis.url, self.qdrant.url, self.qdrant.api_key, authority=tls[0])
         self.layout = Layout(self.state / "producer")
+        self._excused_until = 0.0
         self._entered = contextlib.ExitStack()
         self._entered.enter_context(self.network.entered())
         (self.state / "logs").mkdir(parents=True)
@@ -129,6 +134,11 @@ class NetworkSession(Session):
         reachable = service is not None and not self.cut_off & {"query"}
         return f"http://{self.network.hosts['query'].address}:{_API_PORT}" if reachable else None
 
+    def status(self) -> dict[str, Any]:
+        """The producer's word, and that of the one who pulled the plug."""
+        found = super().status()
+        return {**found, "health": "cut off"} if found and time.monotonic() < self._excused_until else found
+
     def broker(self) -> redis.Redis:
         return self.servers.broker()
 
@@ -155,15 +165,27 @@ class NetworkSession(Session):
     @contextlib.contextmanager
     def without(self, *hosts: str, quiet: bool) -> Iterator[None]:
         """The hosts are cut off meanwhile."""
-        for host in hosts:
-            self.cut_off.add(host)
-            self.network.cut(host, quiet=quiet)
+        unanswered = contextlib.nullcontext() if set(hosts) <= {"producer", *WORKERS} else self.unanswered()
+        with unanswered:
+            for host in hosts:
+                self.cut_off.add(host)
+                self.network.cut(host, quiet=quiet)
+            try:
+                yield
+            finally:
+                for host in hosts:
+                    self.network.mend(host)
+                    self.cut_off.discard(host)
+
+    @contextlib.contextmanager
+    def unanswered(self) -> Iterator[None]:
+        """Questions may get no answer meanwhile: a query server that hears nothing from the index waits for it as long
+        as its client does (30 s), and nobody can ask one that is cut off."""
+        self._excused_until = math.inf
         try:
             yield
         finally:
-            for host in hosts:
-                self.network.mend(host)
-                self.cut_off.discard(host)
+            self._excused_until = time.monotonic() + _LATE_S
 
     def stopped_worker(self) -> tuple[str, int]:
         """The host and the process of the worker that a failpoint holds still."""

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from harness import Harness, to_json
-
-sys.path.insert(0, str(Path(__file__).parent))  # its neighbours are imported by their names
-
-from network_session import NetworkSession  # the path is set above
-from run import UNUSED_MODEL, chosen
+from many_hosts import UNUSED_MODEL, chosen
+from network_session import NetworkSession
 from servers import REDIS
 from topology import reason_against
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import redis
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-__all__ = ["Servers", "collection_of", "raw_points", "servers_named"]
+__all__ = ["Servers", "collection_of", "embedded_only", "raw_points", "servers_named"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def servers_named() -> Servers | None:
     """Those that the environment names."""
     broker, qdrant = os.environ.get("HEADWATER_TEST_BROKER_URL"), os.environ.get("QDRANT_URL")
     return Servers(broker, qdrant, os.environ.get("QDRANT_API_KEY")) if broker and qdrant else None
+
+
+def embedded_only(reason: str) -> pytest.MarkDecorator:
+    """For a test that means nothing on servers, with the reason."""
+    return pytest.mark.skipif(servers_named() is not None, reason=f"on servers: {reason}")
 
 
 def collection_of(state: Path) -> str:

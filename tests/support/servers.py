@@ -18,8 +18,11 @@ from pathlib import Path
 
 import redis
 from driver import wait_until
+from server_mode import Servers
 
-__all__ = ["REDIS", "QdrantServer", "RedisServer", "free_port", "make_certificate"]
+from headwater.broker import embedded_binary
+
+__all__ = ["REDIS", "OwnServers", "QdrantServer", "RedisServer", "free_port", "make_certificate"]
 
 #: Debian's, where it is installed
 REDIS = shutil.which("redis-server")
@@ -132,7 +135,8 @@ class RedisServer(_Server):
             ports += ["--tls-cert-file", str(self.tls[0]), "--tls-key-file", str(self.tls[1])]
             ports += ["--tls-ca-cert-file", str(self.tls[0])]
         kept = ["--save", "", "--appendonly", "no", "--dir", str(self.directory), "--loglevel", "warning"]
-        return [self.binary, "--bind", self.host, *ports, "--aclfile", str(access), *kept]
+        found = ["--set-proc-title", "no"]  # by its directory, which is in its command
+        return [self.binary, "--bind", self.host, *ports, "--aclfile", str(access), *kept, *found]
 
     def client(self) -> redis.Redis:
         made: redis.Redis = redis.Redis.from_url(self.url, socket_timeout=10)
@@ -142,6 +146,31 @@ class RedisServer(_Server):
         with contextlib.suppress(redis.RedisError), self.client() as client:
             return bool(client.ping())
         return False
+
+
+@dataclass
+class OwnServers:
+    """A broker that lets in one user alone, and Qdrant in strict mode with a key, which a test may kill: over TLS where
+    Debian's Redis is installed, else with the Valkey of the wheel, which knows none."""
+
+    redis: RedisServer
+    qdrant: QdrantServer
+
+    @classmethod
+    def start(cls, directory: Path) -> OwnServers:
+        tls = make_certificate(directory / "tls", "127.0.0.1") if REDIS else None
+        made = cls(
+            RedisServer(directory / "redis", tls=tls, binary=REDIS or embedded_binary()),
+            QdrantServer(directory / "qdrant", api_key="secret", tls=tls),
+        )
+        made.redis.start()
+        made.qdrant.start()
+        return made
+
+    @property
+    def servers(self) -> Servers:
+        authority = None if self.qdrant.tls is None else self.qdrant.tls[0]
+        return Servers(self.redis.url, self.qdrant.url, self.qdrant.api_key, authority)
 
 
 def make_certificate(directory: Path, *hosts: str) -> tuple[Path, Path]:

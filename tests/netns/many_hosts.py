@@ -1,4 +1,4 @@
-"""Runs the faults of processes, broker and network on six hosts of one machine: ``python tests/netns/run.py``.
+"""Runs the faults of processes, broker and network on six hosts of one machine: ``python tests/netns/many_hosts.py``.
 
 Each run is one JSON line, as of ``tests/faults/run.py``, whose options it takes.
 """
@@ -21,6 +21,7 @@ from harness import Harness, to_json  # the path is set above
 from network_faults import MEANINGLESS
 from network_session import NetworkSession
 from registry import Fault, load
+from summary import write_summary
 from topology import reason_against
 
 __all__ = ["UNUSED_MODEL", "chosen", "main"]
@@ -45,7 +46,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first run; the next ones count up")
     parser.add_argument("--short", action="store_true", help="the short form of each fault")
     parser.add_argument("--out", type=Path, default=Path("build/netns.jsonl"), help="results, appended to")
+    parser.add_argument("--summary", type=Path, metavar="PAGE", help="write the table of results into a page")
     given = parser.parse_args()
+    if given.summary:
+        write_summary(given.out, chosen(), given.summary, mark="netns")
+        return 0
     if (reason := reason_against()) is not None:
         print(f"not here: {reason}", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
 """The query API over HTTP: for callers in other processes while one process holds the index.
 
     POST /v1/search       {"text", ...}: the fields of ``headwater.question.Question``
-                          -> {"hits": [...], "freshness": {"seq", "pending", "in_step"}}
+                          -> {"hits": [...], "freshness": {"seq", "pending", "in_step", "generation"}}
     POST /v1/context      {"question": {as search}, "max_tokens", "tokenizer"}
                           -> {"passages": [...], "text", "prompt", "tokens", "max_tokens", "question"}
     POST /v1/similar      {"path" or "text", "limit"} -> as search

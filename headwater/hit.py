@@ -68,11 +68,13 @@ class Hit:
 class Freshness:
     """How new an answer is. ``seq`` is the highest version in the index when it was searched (nanoseconds since the
     epoch, roughly: when its change was noticed); ``pending`` how many paths were noticed and not searchable yet;
-    ``in_step`` whether none was. None where that is not known: no service runs here."""
+    ``in_step`` whether none was. None where that is not known: no service runs here. ``generation`` of the index that
+    answered (docs/reindex.md)."""
 
     seq: int | None = None
     pending: int | None = None
     in_step: bool | None = None
+    generation: int = 1
 
 
 class Hits(list[Hit]):

@@ -270,8 +270,8 @@ class Manifest:
             return
         raise IndexMismatch(
             f"the index {where} was made with the model {self.model} ({self.dimension} dimensions, schema "
-            f"{self.schema}), not {model} ({dimension}, schema {SCHEMA_VERSION}): go back to that model, or name "
-            "another --state-dir or collection for the new one"
+            f"{self.schema}), not {model} ({dimension}, schema {SCHEMA_VERSION}): go back to that model, or run "
+            "'headwater reindex' to make the index anew beside this one"
         )
 
 

@@ -69,6 +69,8 @@ class Surroundings:
     tokenizer: Callable[[], str] | None = None
     #: larger files are no documents
     max_file_bytes: int = 64 * 1024 * 1024
+    #: which index of the folder it is
+    generation: int = 1
 
     @classmethod
     def of(cls, settings: Settings, progress: Progress | None, tokenizer: Callable[[], str]) -> Self:
@@ -79,6 +81,7 @@ class Surroundings:
             Fusion(settings.fusion, settings.rank_constant, settings.dense_weight, settings.sparse_weight),
             tokenizer,
             settings.max_file_bytes,
+            settings.generation or 1,
         )
 
 
@@ -187,9 +190,9 @@ class LocalEngine:
         """How new an answer is that is given now."""
         seq = self._index.newest_seq()
         if self._around.progress is None:
-            return Freshness(seq)
+            return Freshness(seq, generation=self._around.generation)
         pending, in_step = self._around.progress()
-        return Freshness(seq, pending, in_step)
+        return Freshness(seq, pending, in_step, self._around.generation)
 
     def _hit(self, found: ScoredChunk) -> Hit:
         hit = Hit.from_mapping({**found.payload, "score": found.score})

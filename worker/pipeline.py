@@ -34,7 +34,7 @@ from worker.kept import KeptVectors
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
 from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
 
-__all__ = ["Embed", "Extractor", "Pipeline"]
+__all__ = ["Embed", "Extractor", "Pipeline", "Stored"]
 
 log = logging.getLogger(__name__)
 Vector = NDArray[np.float32]

@@ -154,7 +154,7 @@ class Headwater:
         """Pids of the parts of this service: "watch", "work", "valkey-server", "worker.sandbox"."""
         return [pid for pid, command in pids_with(str(self.state)).items() if verb in command]
 
-    def points(self) -> list[dict[str, Any]]:
+    def points(self, generation: int = 1) -> list[dict[str, Any]]:
         """Every point, raw, from the server or a copy of the shard (which another process may hold open)."""
         if self.servers is not None:
             return raw_points(self.servers, collection_of(self.state))
@@ -163,7 +163,8 @@ class Headwater:
         copy = self.state.with_name(f"{self.state.name}-copy")
         shutil.rmtree(copy, ignore_errors=True)
         with self._held_still():
-            shutil.copytree(self.state / "index", copy)
+            home = self.state if generation == 1 else self.state / "generations" / str(generation)
+            shutil.copytree(home / "index", copy)
         shard = edge.EdgeShard.load(str(copy))
         found: list[dict[str, Any]] = []
         offset = None

@@ -11,7 +11,7 @@ from headwater.embedder import Embedder
 from headwater.index_edge import EdgeIndex
 from headwater.lexical import Bm25Encoder
 from worker.language import Language
-from worker.pipeline import Pipeline
+from worker.pipeline import Pipeline, Stored
 from worker.sandboxes import SandboxPool
 
 __all__ = ["opened_pipeline"]
@@ -19,7 +19,7 @@ __all__ = ["opened_pipeline"]
 
 @contextmanager
 def opened_pipeline(
-    folder: Path, work: Path, embedder: Embedder, max_tokens: int
+    folder: Path, work: Path, embedder: Embedder, max_tokens: int, stored: Stored | None = None
 ) -> Iterator[tuple[Pipeline, EdgeIndex]]:
     """With the index that it writes; all of it is in ``work``, and closed at the end."""
     pool = SandboxPool(
@@ -42,6 +42,7 @@ def opened_pipeline(
             extractor=pool,
             pipeline_fingerprint="p",
             max_file_bytes=1 << 20,
+            stored=stored,
         ),
         index,
     )

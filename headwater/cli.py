@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from headwater import __version__
+from headwater import __version__, notify
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, used_now
@@ -90,7 +90,17 @@ def up(
     screen = Screen(
         Console(emoji=False), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout)
     )
-    supervisor = Supervisor(settings, layout, once, screen.tick, screen.drain)
+    manager = notify.WhenReady(layout)
+
+    def tick() -> None:
+        screen.tick()
+        manager.look()
+
+    def drain() -> None:
+        notify.stopping()
+        screen.drain()
+
+    supervisor = Supervisor(settings, layout, once, tick, drain)
     try:
         with used_now(layout):
             screen.start()
@@ -200,7 +210,12 @@ def serve(
     _log_to_stderr(settings.log_level)
     ended = threading.Event()
     _on_signal(ended.set)
-    serve_index(settings, lambda: _status(find_layout(settings)), _progress(settings), on_url=print, ended=ended)
+
+    def answers(url: str) -> None:
+        print(url)
+        notify.ready()
+
+    serve_index(settings, lambda: _status(find_layout(settings)), _progress(settings), on_url=answers, ended=ended)
 
 
 app.command()(accept_deletions)
@@ -236,6 +251,7 @@ def _on_signal(stop: Callable[[], None]) -> None:
     def first(number: int, frame: FrameType | None) -> None:
         for again in (signal.SIGTERM, signal.SIGINT):
             signal.signal(again, lambda *_: os._exit(130))
+        notify.stopping()
         stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

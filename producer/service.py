@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
+from headwater import notify
 from headwater.broker import make_app, make_client
 from headwater.document import path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
@@ -127,6 +128,7 @@ class Producer:
         self._ledger.drop_old_tombstones()
         self._subscribe()
         self._reader.start()
+        notify.ready()
         self._follower.scan("the start")
 
     def _subscribe(self) -> None:

@@ -12,7 +12,7 @@
     POST /v1/flush        makes everything written durable; changes state, so it needs the token
     POST /v1/points       {"offset", "document_id"} -> {"points": [...], "next"}: raw, a page at a time; needs the token
     POST /v1/discard      {"points": [[id, seq], ...]}: deletes those whose seq is still this one; needs the token
-    GET  /healthz /readyz /status
+    GET  /healthz /readyz /status /metrics
 
 Requests must name a loopback host (or one of ``allowed_hosts``), and an Origin, if there is one, must too: a web page
 elsewhere cannot reach the index through a browser. Errors come as {"error": {"type", "message"}}.
@@ -33,6 +33,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -43,6 +44,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headwater.errors import HeadwaterError, PermanentError, QueryError, SettingsError
 from headwater.index import VectorIndex
 from headwater.local import LocalEngine
+from headwater.metrics import CONTENT_TYPE, exposition
 from headwater.points import answer_discard, answer_points
 from headwater.question import Question
 from headwater.settings import Settings
@@ -64,11 +66,13 @@ def make_api(
     token: str,
     allowed_hosts: Iterable[str] = (),
     index: VectorIndex | None = None,
+    numbers: CollectorRegistry | None = None,
 ) -> ASGIApp:
     """The API as an ASGI app. Questions wait for ``engine``, which may still be loading its model. With ``index`` its
-    raw points can be read and discarded."""
+    raw points can be read and discarded, with ``numbers`` they are told as metrics."""
     routes = [
         *([] if index is None else _raw_points(index, token)),
+        *([] if numbers is None else [Route("/metrics", partial(_metrics, numbers))]),
         Route("/v1/search", _posted(lambda body: _search(_ready(engine), body)), methods=["POST"]),
         Route("/v1/context", _posted(lambda body: _context(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similar", _posted(lambda body: _similar(_ready(engine), body)), methods=["POST"]),
@@ -82,6 +86,10 @@ def make_api(
         Route("/status", _asked(status)),
     ]
     return _LocalOnly(Starlette(routes=routes), _LOOPBACK | set(allowed_hosts))
+
+
+async def _metrics(numbers: CollectorRegistry, request: Request) -> Response:
+    return Response(await run_in_threadpool(exposition, numbers), media_type=CONTENT_TYPE)
 
 
 def _raw_points(index: VectorIndex, token: str) -> list[Route]:
@@ -263,7 +271,7 @@ class ApiServer:
 
     def start(self, app: ASGIApp) -> None:
         """Serve from a thread."""
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
+        config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="api", daemon=True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -11,13 +10,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from headwater import __version__, notify
 from headwater.errors import HeadwaterError
+from headwater.logs import log_to_stderr
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, used_now
 from headwater.verbs.accept_deletions import accept_deletions
@@ -30,6 +30,9 @@ from headwater.verbs.plan import plan
 from headwater.verbs.search import duplicates, search, similar, similarity
 from headwater.verbs.verify import verify
 from headwater.verbs.why import why
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 app = typer.Typer(
     help="Keeps a vector index in step with a folder of documents, and asks it.",
@@ -126,13 +129,20 @@ def status(
     folder: Annotated[Path | None, typer.Option(help="The folder whose status is asked.")] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if it is failing or does not run.")] = False,
 ) -> None:
-    """Whether the index is in step, what it holds, and what is wrong, if anything."""
+    """Whether the index is in step, what it holds, and what is wrong, if anything: its cause and the next step."""
+    from producer.status import check_state
+
     settings = Settings.load(folder=folder, state_dir=state_dir)
-    found = _status(find_layout(settings))
-    if as_json:
-        print(json.dumps(found))
-        return
+    check_state(find_layout(settings))
+    found = _status(settings)
+    print(json.dumps(found)) if as_json else _print_status(found)
+    if check and (found["health"] == "failing" or not found["running"]):
+        sys.exit(1)
+
+
+def _print_status(found: dict[str, Any]) -> None:
     documents = ", ".join(f"{number} {state}" for state, number in found["documents"].items())
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{found['health']}, {'in step' if found['in_step'] else 'not in step'}"
@@ -142,15 +152,17 @@ def status(
     console.print(f"documents  {documents}")
     console.print(f"chunks     {found['chunks']}")
     console.print(f"texts      {found['embedded_texts_total']} embedded, {found['reused_texts_total']} reused")
-    for reason in found["reasons"]:
-        console.print(f"- {reason}")
+    for cause in found["causes"]:
+        console.print(f"{cause['health']}: {cause['part']}: {cause['cause']}", soft_wrap=True)
+        console.print(f"  next: {cause['next_step']}", soft_wrap=True)
 
 
-def _status(layout: Layout) -> dict[str, Any]:
+def _status(settings: Settings) -> dict[str, Any]:
     from producer.status import read_status
 
+    layout = find_layout(settings)
     running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
-    found = read_status(layout, running=running)
+    found = read_status(layout, running=running, least_free_bytes=settings.min_free_bytes)
     return {**found, "api": _api_url(layout)}
 
 
@@ -158,6 +170,12 @@ def _progress(settings: Settings) -> Callable[[], tuple[int, bool]]:
     from producer.status import Progress
 
     return Progress(find_layout(settings)).read
+
+
+def _numbers(settings: Settings) -> Collector:
+    from producer.numbers import ProducerNumbers
+
+    return ProducerNumbers(settings, find_layout(settings))
 
 
 def _api_url(layout: Layout) -> str | None:
@@ -175,7 +193,7 @@ def watch(
     from producer.service import Producer
 
     settings = Settings.load(folder=folder, state_dir=state_dir)
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings)
     settings.required_folder()
     producer = Producer(settings, find_layout(settings).create())
     _on_signal(producer.stop)
@@ -193,8 +211,14 @@ def work(
     from worker.service import run_worker
 
     settings = Settings.load(folder=folder, port=port, state_dir=state_dir)
-    _log_to_stderr(settings.log_level)
-    run_worker(settings, serve=serve, status=lambda: _status(find_layout(settings)), progress=_progress(settings))
+    log_to_stderr(settings)
+    run_worker(
+        settings,
+        serve=serve,
+        status=lambda: _status(settings),
+        progress=_progress(settings),
+        numbers=_numbers(settings),
+    )
 
 
 @app.command()
@@ -207,7 +231,7 @@ def serve(
     from headwater.serve import serve_index
 
     settings = Settings.load(port=port, host=host, state_dir=state_dir)
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings)
     ended = threading.Event()
     _on_signal(ended.set)
 
@@ -215,7 +239,14 @@ def serve(
         print(url)
         notify.ready()
 
-    serve_index(settings, lambda: _status(find_layout(settings)), _progress(settings), on_url=answers, ended=ended)
+    serve_index(
+        settings,
+        lambda: _status(settings),
+        _progress(settings),
+        on_url=answers,
+        ended=ended,
+        numbers=_numbers(settings),
+    )
 
 
 app.command()(accept_deletions)
@@ -256,11 +287,3 @@ def _on_signal(stop: Callable[[], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, first)
-
-
-def _log_to_stderr(level: Literal["debug", "info", "warning", "error"]) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    for noisy in ("httpx", "celery.worker.strategy", "celery.app.trace", "watchdog"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -22,6 +22,7 @@ from headwater.errors import QueryError, ServiceUnavailable
 from headwater.filters import from_mapping, from_text, glob_condition
 from headwater.hit import DuplicatePair, Freshness, Hit, Hits
 from headwater.index import Condition, Fusion, Manifest, ScoredChunk, SearchQuery, Sparse, VectorIndex
+from headwater.metrics import answered
 from headwater.question import IN_STEP, Question, check_limit, check_text
 from headwater.rerank import Reranker
 from headwater.settings import Settings
@@ -114,6 +115,10 @@ class LocalEngine:
     # -- search ----------------------------------------------------------------------------------------------
 
     def search(self, question: Question) -> Hits:
+        with answered(question.mode):
+            return self._search(question)
+
+    def _search(self, question: Question) -> Hits:
         if question.wait_for is not None:
             self._wait(question.wait_for, question.timeout)
         freshness = self.freshness()
@@ -247,6 +252,10 @@ class LocalEngine:
     # -- similarity ------------------------------------------------------------------------------------------
 
     def similar(self, path: str | None, text: str | None, limit: int) -> Hits:
+        with answered("similar"):
+            return self._similar(path, text, limit)
+
+    def _similar(self, path: str | None, text: str | None, limit: int) -> Hits:
         check_limit(limit)
         if (path is None) == (text is None):
             raise QueryError("give either a path or a text to find what is similar to it")

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from prometheus_client.registry import Collector
+
 from headwater.api import ApiServer, make_api
 from headwater.index import open_index
 from headwater.local import LocalEngine, Progress
+from headwater.metrics import PROCESS, QUERY, IndexPoints, join, listen
 from headwater.settings import Settings
 from headwater.state import Service, find_layout, noted_folder
 
@@ -24,6 +27,7 @@ def serve_index(
     *,
     on_url: Callable[[str], object],
     ended: threading.Event,
+    numbers: Collector,
 ) -> None:
     """Answer until ``ended`` is set. Raises HeadwaterError if the index or the model cannot be had."""
     layout = find_layout(settings).create()
@@ -35,7 +39,19 @@ def serve_index(
     ready.set_result(engine)
     token = layout.read_token()
     hosts = settings.allowed_hosts
-    server.start(make_api(ready, status=status, flush=index.checkpoint, token=token, allowed_hosts=hosts, index=index))
+    told = join(QUERY, PROCESS, IndexPoints(index.count), numbers)
+    end_metrics = listen(settings, told)
+    server.start(
+        make_api(
+            ready,
+            status=status,
+            flush=index.checkpoint,
+            token=token,
+            allowed_hosts=hosts,
+            index=index,
+            numbers=told,
+        )
+    )
     Service(server.url, os.getpid()).write(layout)
     on_url(server.url)
     try:
@@ -43,4 +59,5 @@ def serve_index(
     finally:
         layout.service.unlink(missing_ok=True)
         server.stop()
+        end_metrics()
         engine.close()

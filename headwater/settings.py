@@ -37,6 +37,7 @@ _KNOWN_NAMES = {
     "broker_url": "CELERY_BROKER_URL",
     "qdrant_url": "QDRANT_URL",
     "qdrant_api_key": "QDRANT_API_KEY",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 _TOML = "headwater.toml"
 #: of Tesseract, as "eng+deu"; and how many characters of them
@@ -144,6 +145,13 @@ class Settings(BaseSettings):
     #: host names that callers may use besides the loopback ones (for an API behind a proxy)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: lines for people, or one JSON object per line
+    log_format: Literal["text", "json"] = "text"
+    #: each part tells Prometheus metrics here; 0: only the query API does (GET /metrics)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    metrics_host: str = "127.0.0.1"
+    #: OpenTelemetry collector that gets traces (extra ``otel``), over HTTP; unset: none are made
+    otlp_endpoint: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["otlp_endpoint"])
 
     #: how a hybrid search joins its halves (docs/search.md): by scaled scores, or by weighted rank
     fusion: Literal["rrf", "dbsf"] = "dbsf"

@@ -139,6 +139,8 @@ class Supervisor:
 
     def _add(self, name: str, command: Sequence[str]) -> _Child:
         given = {"HEADWATER_STATE_DIR": str(self.layout.root)}
+        if name == "producer":
+            given["HEADWATER_METRICS_PORT"] = "0"  # the worker tells its numbers as well: one place to ask
         environment = {**os.environ, **self.settings.to_environment(), **given, "PYTHONUNBUFFERED": "1"}
         child = _Child(name, command, self.layout.logs / f"{name}.log", environment)
         self._children.append(child)

@@ -10,9 +10,11 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from headwater import tracing
 from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
 from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, census_to_wire, queue_name
+from headwater.metrics import documents_hinted, hints_published
 from producer.ledger import Due, Ledger
 from producer.queues import Queues
 from producer.suspects import Suspects
@@ -103,6 +105,15 @@ class Publisher:
         self._in_flight.pop(path, None)
         self._suspects.landed(path)
 
+    @property
+    def on_their_way(self) -> bool:
+        """Whether any hint is out without an outcome."""
+        return bool(self._in_flight)
+
+    def hints_waiting(self) -> int:
+        """Messages in the queues that no worker has taken. Raises BrokerUnavailable."""
+        return self.queues.waiting("live") + self.queues.waiting("bulk")
+
     def forget_all(self) -> None:
         """Whatever was on its way may be lost (a worker or the broker started anew)."""
         self._in_flight.clear()
@@ -165,15 +176,19 @@ class Publisher:
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s
-        self._send(APPLY_TASK, hint.to_wire(), hint.lane)
+        with tracing.published(hint) as headers:
+            self._send(APPLY_TASK, hint.to_wire(), hint.lane, headers)
+        hints_published.labels(hint.lane).inc()
+        documents_hinted.labels(hint.lane).inc(len(hint.items))
         reach("producer:published")
         flight = _Flight(hint.lane, deadline)
         for item in hint.items:
             self._in_flight[item.path] = flight
 
-    def _send(self, task: str, wire: dict[str, Any], lane: Lane) -> None:
+    def _send(self, task: str, wire: dict[str, Any], lane: Lane, headers: dict[str, str] | None = None) -> None:
+        name = queue_name(self.collection, lane)
         try:
-            self.app.send_task(task, args=[wire], queue=queue_name(self.collection, lane), retry=False)
+            self.app.send_task(task, args=[wire], queue=name, retry=False, headers=headers)
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
 

@@ -11,24 +11,28 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from headwater import notify
+from headwater import metrics, notify, tracing
 from headwater.broker import make_app, make_client
 from headwater.document import path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
 from headwater.failpoints import reach
 from headwater.messages import Census, Embedded, Hello, Outcome, events_key
+from headwater.metrics import PROCESS, PRODUCER, join, listen
 from headwater.settings import Settings
 from headwater.state import Layout, Lock
 from producer.census import CensusTaker, compare
 from producer.follower import Follower
 from producer.ledger import Ledger
+from producer.numbers import CountsFile, LedgerNumbers
 from producer.outcomes import BrokerBack, Reader, ReaderDied, Reported
 from producer.publisher import Publisher
 from producer.queues import Queues
 from producer.rules import Rules
 from producer.scanner import Scanner
+from producer.stall import Stall
 from producer.watcher import Dirty, Watcher
 
 __all__ = ["Producer"]
@@ -100,6 +104,9 @@ class Producer:
         # (with a broker of one's own there may be no worker now to answer, so ``once`` does not wait for that)
         self._census = CensusTaker(settings.lease_s, settled=settings.broker_url is not None, due=self._greeted)
         self._trouble_since: float | None = None
+        self._stall = Stall(self._publisher.hints_waiting)
+        self._counts = CountsFile(layout)
+        self._end_metrics: Callable[[], None] = lambda: None
         self._ring_at = 0.0
         self._stopped = False
 
@@ -109,7 +116,9 @@ class Producer:
 
     def run(self, *, once: bool = False) -> None:
         """Raises HeadwaterError with ``once`` if the index cannot be brought in step."""
-        self._ledger.set_metas({"scanned": "0", "checked": "0", "folder": path_to_text(os.fsencode(self._root))})
+        folder = path_to_text(os.fsencode(self._root))
+        fresh = {"scanned": "0", "checked": "0", "reasons": "[]", "troubles": "{}"}
+        self._ledger.set_metas({**fresh, "folder": folder})
         try:
             self._begin()
             while not self._stopped:
@@ -123,6 +132,10 @@ class Producer:
     # -- begin and end ---------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        tracing.start(self._settings, "watch")
+        metrics.lease_held.set(1)  # the lock of the state directory
+        numbers = LedgerNumbers(self._settings, self._layout)
+        self._end_metrics = listen(self._settings, join(PRODUCER, PROCESS, numbers))
         self._check_pipeline()
         self._check_index()
         self._ledger.drop_old_tombstones()
@@ -147,6 +160,8 @@ class Producer:
             raise
 
     def _end(self) -> None:
+        self._end_metrics()
+        tracing.end()
         self._watcher.stop()
         self._reader.stop()
         self._ledger.close()
@@ -192,6 +207,7 @@ class Producer:
 
     def _keep_up(self) -> None:
         self._follower.keep_up()
+        self._counts.keep_up()
         if time.monotonic() >= self._ring_at and "folder" not in self._reasons:
             self._ring()
 
@@ -200,6 +216,7 @@ class Producer:
             self._publisher.ring(self._ledger)
             self._ask_for_census()
             self._note("broker", None)
+            self._note("worker", self._stall.reason(self._publisher.on_their_way))
         except BrokerUnavailable as error:
             self._note("broker", str(error))
             self._ring_at = time.monotonic() + _BROKER_RETRY_S
@@ -250,11 +267,15 @@ class Producer:
     def _note_outcome(self, outcome: Outcome) -> set[bytes]:
         """Returns the path if it must be looked at again."""
         self._publisher.landed(outcome.path)
+        self._stall.landed()
+        metrics.outcomes.labels("service_failure" if outcome.service else outcome.state).inc()
         if outcome.state == "vanished" and self._scanner.look(outcome.path):
             reason = "the worker does not find the file: does it see the same folder?"
             outcome = replace(outcome, state="failed", reason=reason, retryable=True)
         seen = self._ledger.fingerprint(outcome.path)
         settled = self._ledger.applied(outcome, self._settings.attempts)
+        if settled:
+            self._follower.latency.settled(outcome)
         if outcome.state in ("indexed", "partial") and not self._ledger.wants_index(outcome.path):
             self._ledger.want_delete_again(outcome.path, outcome.seq)
         self._note("service", outcome.reason if outcome.service else None)
@@ -278,6 +299,8 @@ class Producer:
 
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
+        metrics.worker_starts.inc()
+        self._stall.landed()
         self._trouble_since = None  # that of an earlier worker may have ended with it
         if self._settings.qdrant_url is not None:
             self._publisher.forget_all()
@@ -304,6 +327,8 @@ class Producer:
             return
         verdict = compare(self._ledger.versions(), counts)
         self._ledger.raise_seq(verdict.highest_seq)
+        metrics.census_findings.labels("damaged").inc(len(verdict.damaged))
+        metrics.census_findings.labels("unwanted").inc(len(verdict.unwanted))
         if verdict.findings:
             log.warning(
                 "the index is not what the ledger says: %d documents are read again, %d versions are swept",
@@ -333,9 +358,12 @@ class Producer:
         """Keep or clear the reason why a part of the service is degraded."""
         if self._reasons.get(part) == reason:
             return
+        metrics.trouble.labels(part).set(reason is not None)
         if reason is None:
             self._reasons.pop(part, None)
         else:
             log.warning("%s", reason)
             self._reasons[part] = reason
-        self._ledger.set_meta("reasons", json.dumps(list(self._reasons.values())))
+        self._ledger.set_metas(
+            {"reasons": json.dumps(list(self._reasons.values())), "troubles": json.dumps(self._reasons)}
+        )

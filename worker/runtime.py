@@ -12,6 +12,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+
+from headwater import tracing
 from headwater.api import ApiServer, make_api
 from headwater.batcher import Batcher
 from headwater.broker import make_client
@@ -21,6 +25,7 @@ from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
 from headwater.messages import Hello, events_key
+from headwater.metrics import PROCESS, QUERY, WORKER, IndexPoints, join, listen
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout
 from worker.census import census_pages
@@ -52,12 +57,14 @@ class Runtime:
         *,
         status: Callable[[], dict[str, Any]] | None = None,
         progress: Progress | None = None,
+        numbers: Collector | None = None,
         on_stall: Callable[[], None] = lambda: None,
     ) -> None:
-        """``progress`` tells how far the producer is, if it can be known here. ``on_stall`` is called when the model
-        hangs: this process is to report what it has, and to end."""
+        """``progress`` and ``numbers`` tell how far the producer is, and its metrics, if they can be known here.
+        ``on_stall`` is called when the model hangs: this process is to report what it has, and to end."""
         self._settings = settings
         self._progress = progress
+        self._numbers = numbers
         self._on_stall = on_stall
         self._status = status or (lambda: {"running": True})
         self._layout: Layout | None = None if settings.qdrant_url else find_layout(settings).create()
@@ -74,9 +81,12 @@ class Runtime:
         self._lock()
         index = open_index(settings, self._layout, on_damage=_end_at_once)
         self._closers.append(index.close)
+        tracing.start(settings, "work")
+        self._closers.append(tracing.end)
+        told = self._metrics(index, serve)
         greeted = self._open_early(index)
         if serve:
-            self._serve(index)
+            self._serve(index, told)
         embedder = load_embedder(settings)
         batcher = Batcher(
             embedder,
@@ -146,7 +156,16 @@ class Runtime:
             index.flush()
         self.reporter.report(list(census_pages(name, index_id, counts)))
 
-    def _serve(self, index: VectorIndex) -> None:
+    def _metrics(self, index: VectorIndex, serve: bool) -> CollectorRegistry:
+        """What this process tells; the producer's numbers too, if it is the one place that is asked."""
+        parts: list[Collector] = [WORKER, PROCESS, IndexPoints(index.count)]
+        if serve:
+            parts += [QUERY] if self._numbers is None else [QUERY, self._numbers]
+        told = join(*parts)
+        self._closers.append(listen(self._settings, told))
+        return told
+
+    def _serve(self, index: VectorIndex, told: CollectorRegistry) -> None:
         server = ApiServer(self._settings)
         layout = find_layout(self._settings).create()
         server.start(
@@ -157,6 +176,7 @@ class Runtime:
                 token=layout.read_token(),
                 allowed_hosts=self._settings.allowed_hosts,
                 index=index,
+                numbers=told,
             )
         )
         Service(server.url, os.getpid()).write(layout)

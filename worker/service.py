@@ -12,6 +12,7 @@ from typing import Any
 
 from celery.signals import worker_shutting_down
 from celery.worker import state
+from prometheus_client.registry import Collector
 
 from headwater import notify
 from headwater.broker import make_app
@@ -32,13 +33,14 @@ def run_worker(
     serve: bool,
     status: Callable[[], dict[str, Any]] | None = None,
     progress: Progress | None = None,
+    numbers: Collector | None = None,
 ) -> None:
     """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError.
 
     A model that hangs ends the process, once it has drained, with the status of ModelStalled.
     """
     stalled = threading.Event()
-    runtime = Runtime(settings, status=status, progress=progress, on_stall=lambda: _drain(stalled))
+    runtime = Runtime(settings, status=status, progress=progress, numbers=numbers, on_stall=lambda: _drain(stalled))
     app = make_app(settings)
     register(app, runtime.parts, runtime.census)
     try:

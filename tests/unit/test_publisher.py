@@ -30,7 +30,7 @@ class FakeCelery:
     broken: Exception | None = None
     allowed: int = 0
 
-    def send_task(self, name: str, args: list[Any], queue: str, retry: bool) -> None:
+    def send_task(self, name: str, args: list[Any], queue: str, retry: bool, headers: Any) -> None:
         assert name == APPLY_TASK
         assert retry is False  # a retry would block the loop
         if self.broken is not None and len(self.sent) >= self.allowed:

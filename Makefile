@@ -1,4 +1,4 @@
-# Verbs: make run [FOLDER=...], make test, make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults
+# Verbs: make run [FOLDER=...], make test, make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults, make netns
 PYTHON ?= python3
 VENV ?= .venv
 FOLDER ?= docs
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench bench-peers soak faults clean
+.PHONY: run test check bench bench-peers soak faults netns clean
 
 run: $(VENV)/.all
 	@$(BIN)/headwater up "$(FOLDER)"
@@ -36,6 +36,9 @@ faults: $(VENV)/.test
 	-$(BIN)/python tests/faults/poison.py --runs 1000 --out build/faults-poison.jsonl
 	-$(BIN)/python tests/faults/model.py --runs 20 --out build/faults-model.jsonl
 	$(BIN)/python tests/faults/run.py --summary docs/reliability.md
+
+netns: $(VENV)/.test
+	$(BIN)/python tests/netns/run.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

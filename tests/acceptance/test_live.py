@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from driver import Headwater, wait_until
+from server_mode import servers_named
+from word_embedder import word_environment
 
 from headwater import Index
 
@@ -18,15 +20,18 @@ _WITHIN_S = 2.0
 _WORDS = ("quokka", "numbat", "marzipan", "xylophone", "caipirinha", "bouillabaisse", "pianoforte", "zeppelin")
 
 
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Headwater]:
-    """A service over a folder with a few documents, in step."""
+@pytest.fixture(scope="module", params=["usual"] if servers_named() else ["usual", "servers"])
+def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Headwater]:
+    """A service over a folder with a few documents, in step: with all embedded, and on servers."""
     base = tmp_path_factory.mktemp("live")
     folder = base / "folder"
     folder.mkdir()
     for number in range(5):
         (folder / f"note{number}.md").write_text(f"# Note {number}\n\nPlain words about subject {number}.\n")
     service = Headwater(folder, base / "state")
+    if request.param == "servers":
+        service.servers = request.getfixturevalue("own_servers").servers
+        service.environment = word_environment()
     service.up()
     yield service
     service.kill()
@@ -34,7 +39,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Headwater]:
 
 @pytest.fixture(scope="module")
 def index(live: Headwater) -> Iterator[Index]:
-    with Index.open(state_dir=live.state) as opened:
+    with live.open_index() as opened:
         yield opened
 
 

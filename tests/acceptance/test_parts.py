@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -42,12 +41,7 @@ def test_the_parts_run_one_by_one(headwater: Headwater, broker_url: str, tmp_pat
     (headwater.folder / "a.md").write_text("# Rivers\n\nA quokka crosses the river.\n")
     (headwater.folder / "b.txt").write_text("A numbat stays at home.\n")
     headwater.environment["CELERY_BROKER_URL"] = broker_url
-    environment = {
-        **os.environ,
-        "CELERY_BROKER_URL": broker_url,
-        "HEADWATER_STATE_DIR": str(headwater.state),
-        "HEADWATER_FOLDER": str(headwater.folder),
-    }
+    environment = {**headwater.full_environment(), "HEADWATER_FOLDER": str(headwater.folder)}
     log = tmp_path / "celery.log"
     with open(log, "w") as file:
         worker = subprocess.Popen(
@@ -119,7 +113,7 @@ def test_modules_in_the_working_directory_are_not_imported(headwater: Headwater,
     (headwater.folder / "a.html").write_text("<p>A quokka crosses the river.</p>\n")
     # When the service runs there, Then it is not disturbed
     command = [sys.executable, "-P", "-m", "headwater", "up", str(headwater.folder), "--once"]
-    environment = {**os.environ, "HEADWATER_STATE_DIR": str(headwater.state)}
+    environment = headwater.full_environment()
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert headwater.status()["documents"]["indexed"] == 1

@@ -78,8 +78,7 @@ def test_a_file_that_may_not_be_read_fails_with_its_reason(headwater: Headwater)
             pytest.skip("as root this needs setpriv")
         command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all", *command]
     # When the folder is indexed
-    environment = {**os.environ, **headwater.environment, "HEADWATER_STATE_DIR": str(headwater.state)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=headwater.full_environment(), timeout=120)
     # Then it is failed, said so, and the other one is indexed
     assert done.returncode == 0, done.stderr
     state, reason = _states(headwater)[b"closed.md"]

@@ -142,9 +142,10 @@ def _wrong_password(run: Run) -> None:
 
 
 def _caught(run: Run) -> list[tuple[str, bytes]]:
-    """Real messages (queue, bytes): the worker is held still while the folder is edited."""
-    [worker] = run.session.pids("headwater work")
-    os.kill(worker, signal.SIGSTOP)
+    """Real messages (queue, bytes): the workers are held still while the folder is edited."""
+    workers = run.session.pids("headwater work")
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
     try:
         with run.session.broker() as client:
             deadline = time.monotonic() + 10.0
@@ -153,7 +154,8 @@ def _caught(run: Run) -> list[tuple[str, bytes]]:
                 time.sleep(0.2)
                 found = [(lane, raw) for lane in _LANES for raw in client.lrange(lane, 0, -1)]
     finally:
-        os.kill(worker, signal.SIGCONT)
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
     assert found, "no message could be caught"
     return run.random.sample(found, min(len(found), _MOST_CAUGHT))
 

@@ -69,13 +69,14 @@ class _Told:
         return self.sentences + more
 
 
-def check(folder: Path, state: Path, *, facts: bool = False) -> list[str]:
-    """Every violation of the promise, as sentences; none if the index is in step with the folder. With ``facts`` what
-    index and ledger hold of some of the documents follows."""
+def check(folder: Path, state: Path, *, points: list[Point] | None = None, facts: bool = False) -> list[str]:
+    """Every violation of the promise, as sentences; none if the index is in step with the folder. ``points`` are those
+    of a server, where the state has no shard. With ``facts`` what index and ledger hold of some of the documents
+    follows."""
     told = _Told()
     files = {str(path.relative_to(folder)): File.read(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     try:
-        points = read_points(state / "index")
+        points = read_points(state / "index") if points is None else points
     except Exception as error:  # the engine has no error type of its own
         return [f"unreadable: the shard cannot be loaded ({error})"]
     _check_documents(files, points, told)

@@ -49,7 +49,11 @@ def make_model(directory: Path) -> Path:
 class Harness:
     """Keeps at most one service running, for as long as the runs that follow can share it."""
 
-    def __init__(self, work: Path | None = None, *, full: bool, model: Path | None = None) -> None:
+    def __init__(
+        self, work: Path | None = None, *, full: bool, model: Path | None = None, kind: type[Session] = Session
+    ) -> None:
+        """``kind`` is what makes the services."""
+        self._kind = kind
         self._own = work is None
         self._work = Path(tempfile.mkdtemp(prefix="hwfaults-")) if work is None else work
         self._full = full
@@ -107,7 +111,7 @@ class Harness:
         if self._session is None:
             self._made += 1
             work = self._work / f"session-{self._made}"
-            self._session = Session(work, self._model, seed, fault.profile)
+            self._session = self._kind(work, self._model, seed, fault.profile)
         self._session.generator.reseed(seed)
         return self._session
 

@@ -195,12 +195,15 @@ class Session:
 
     def request(self, path: str, body: dict[str, Any] | None = None, timeout_s: float = 20.0) -> tuple[int, Any]:
         """Ask the API. Raises OSError if nobody answers."""
-        url = self.api()
+        return self._ask(self.api(), self.layout.read_token(), path, body, timeout_s)
+
+    @staticmethod
+    def _ask(url: str | None, token: str, path: str, body: dict[str, Any] | None, timeout_s: float) -> tuple[int, Any]:
         if url is None:
             raise ConnectionRefusedError("no service is known")
         headers = {"Content-Type": "application/json"}
         if path == "/v1/flush":
-            headers["Authorization"] = f"Bearer {self.layout.read_token()}"
+            headers["Authorization"] = f"Bearer {token}"
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(url + path, data, headers)
         try:

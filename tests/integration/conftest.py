@@ -20,6 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from driver import wait_until
 from qdrant_client import QdrantClient
+from servers import QdrantServer
 
 from headwater.broker import embedded_binary, reachable
 from headwater.embedder import Embedder, load_embedder
@@ -143,8 +144,12 @@ _SHM_NEEDED_BYTES = 2 * 1024**3
 @pytest.fixture
 def index_directory(tmp_path: Path) -> Iterator[Path]:
     """A directory for one embedded index, in memory where there is room: a full one would be SIGBUS."""
+    yield from _in_memory(tmp_path)
+
+
+def _in_memory(otherwise: Path) -> Iterator[Path]:
     if not _SHM.is_dir() or free_bytes(_SHM) < _SHM_NEEDED_BYTES:
-        yield tmp_path
+        yield otherwise
         return
     directory = Path(tempfile.mkdtemp(prefix="headwater-test-", dir=_SHM))
     yield directory
@@ -178,17 +183,31 @@ def _process(directory: Path) -> Iterator[Backend]:
     yield from _one_at_a_time("process", lambda: ProcessIndex(*where, on_damage=damaged))
 
 
-def _memory(_: Path) -> Iterator[Backend]:
-    client = QdrantClient(":memory:")
-    yield Backend("memory", lambda: ServerIndex(client, "contract", "memory"))
-    client.close()
+@pytest.fixture(scope="session")
+def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
+    """A Qdrant server of the tests' own, with a key and in strict mode: use a collection of your own."""
+    for directory in _in_memory(tmp_path_factory.mktemp("qdrant")):
+        server = QdrantServer(directory, api_key="secret")
+        server.start()
+        yield server
+        server.stop()
+
+
+def _http(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """The whole way over HTTP, every filter on an indexed field."""
+    server: QdrantServer = request.getfixturevalue("qdrant_server")
+    yield from _collection("http", server.url, server.api_key)
 
 
 def _server(_: Path) -> Iterator[Backend]:
     settings = Settings.load()
     assert settings.qdrant_url is not None
-    url, key, name = settings.qdrant_url, settings.qdrant_api_key, f"contract-{uuid.uuid4().hex}"
-    yield Backend("server", lambda: ServerIndex.connect(url, key, name))
+    yield from _collection("server", settings.qdrant_url, settings.qdrant_api_key)
+
+
+def _collection(backend: str, url: str, key: str | None) -> Iterator[Backend]:
+    name = f"contract-{uuid.uuid4().hex}"
+    yield Backend(backend, lambda: ServerIndex.connect(url, key, name))
     client = QdrantClient(url=url, api_key=key, check_compatibility=False)
     client.delete_collection(name)
     client.close()
@@ -198,17 +217,19 @@ def _server(_: Path) -> Iterator[Backend]:
 _BACKENDS = {
     "edge": _edge,
     "process": _process,
-    "memory": _memory,
     **({"server": _server} if os.environ.get("QDRANT_URL") else {}),
 }
 
 
-@pytest.fixture(params=list(_BACKENDS))
+@pytest.fixture(params=[*_BACKENDS, "http"])
 def backend(request: pytest.FixtureRequest, index_directory: Path) -> Iterator[Backend]:
     """An empty place for an index, once per backend."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Payload indexes have no effect", UserWarning)  # said by the local mode
-        yield from _BACKENDS[request.param](index_directory)
+        warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)  # on loopback
+        if request.param == "http":
+            yield from _http(request)
+        else:
+            yield from _BACKENDS[request.param](index_directory)
 
 
 @pytest.fixture(params=["edge", "process"])

@@ -14,9 +14,13 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from server_mode import Servers, collection_of, raw_points, servers_named
+
+if TYPE_CHECKING:
+    from headwater import Index
 
 _COMMAND = [sys.executable, "-P", "-m", "headwater"]
 _DEADLINE_S = 120.0
@@ -63,11 +67,13 @@ class Headwater:
     state: Path
     process: subprocess.Popen[str] | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    #: a broker and a Qdrant server to use instead of the embedded ones
+    servers: Servers | None = field(default_factory=servers_named)
 
     def run(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """One command, to its end."""
         done = subprocess.run(
-            [*_COMMAND, *arguments], capture_output=True, text=True, timeout=timeout_s, env=self._environment()
+            [*_COMMAND, *arguments], capture_output=True, text=True, timeout=timeout_s, env=self.full_environment()
         )
         assert not check or done.returncode == 0, f"{arguments} failed: {done.stdout}{done.stderr}{self.logs()}"
         assert "Traceback" not in done.stderr, done.stderr
@@ -84,7 +90,7 @@ class Headwater:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env=self._environment(),
+                env=self.full_environment(),
             )
         if in_step:
             self.wait_in_step()
@@ -135,12 +141,23 @@ class Headwater:
         found: list[dict[str, Any]] = json.loads(self.run("search", text, "--json", *arguments).stdout)
         return found
 
+    def open_index(self) -> Index:
+        """The library in this process, as a program of one's own uses it."""
+        from headwater import Index
+
+        if self.servers is None:
+            return Index.open(state_dir=self.state)
+        of_servers = {"qdrant_url": self.servers.qdrant_url, "qdrant_api_key": self.servers.api_key}
+        return Index.open(state_dir=self.state, collection=collection_of(self.state), **of_servers)
+
     def children(self, verb: str) -> list[int]:
         """Pids of the parts of this service: "watch", "work", "valkey-server", "worker.sandbox"."""
         return [pid for pid, command in pids_with(str(self.state)).items() if verb in command]
 
     def points(self) -> list[dict[str, Any]]:
-        """Every point, raw, from a copy of the shard (which another process may hold open)."""
+        """Every point, raw, from the server or a copy of the shard (which another process may hold open)."""
+        if self.servers is not None:
+            return raw_points(self.servers, collection_of(self.state))
         import qdrant_edge as edge
 
         copy = self.state.with_name(f"{self.state.name}-copy")
@@ -174,8 +191,10 @@ class Headwater:
     def logs(self) -> str:
         return "".join(f"\n== {log.name}\n{log.read_text()[-3000:]}" for log in (self.state / "logs").glob("*.log"))
 
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, "HEADWATER_STATE_DIR": str(self.state), "COLUMNS": "120", **self.environment}
+    def full_environment(self) -> dict[str, str]:
+        """Of its processes, for those that a test starts by itself."""
+        servers = {} if self.servers is None else self.servers.environment(collection_of(self.state))
+        return {**os.environ, "HEADWATER_STATE_DIR": str(self.state), "COLUMNS": "120", **servers, **self.environment}
 
     def kill(self) -> None:
         """Leave nothing behind, whatever the test did."""
@@ -184,3 +203,5 @@ class Headwater:
             self.process.wait()
         for pid in pids_with(str(self.state)):
             os.kill(pid, signal.SIGKILL)
+        if self.servers is not None:
+            self.servers.drop(collection_of(self.state))

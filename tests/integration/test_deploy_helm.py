@@ -58,7 +58,7 @@ KINDS = [pytest.param(LEAST, id="least"), pytest.param(MOST, id="most"), pytest.
 
 #: the oldest and the newest Kubernetes whose schemas the test extra has and that Chart.yaml allows
 _KUBERNETES = ("1.29", "1.37")
-_FOREIGN = {"HF_HOME", "HF_HUB_OFFLINE", "HEADWATER_METRICS_HOST", "HEADWATER_METRICS_PORT"}
+_FOREIGN = {"HF_HOME", "HF_HUB_OFFLINE"}
 
 #: what KEDA's documentation names as parameters of these triggers; its schema takes any
 _TRIGGERS = {
@@ -283,7 +283,8 @@ def test_workers_scale_by_the_queues_of_the_producer_and_the_age_of_a_task() -> 
             assert triggers[lane]["metadata"]["listName"] == queue_name("papers", lane)
             assert triggers[lane]["metadata"]["address"] == "redis.data:6380"
             assert triggers[lane]["authenticationRef"]["name"] == authentication["metadata"]["name"]
-        assert "headwater_queue_oldest_seconds" in triggers["oldest"]["metadata"]["query"]
+        metric = triggers["oldest"]["metadata"]["query"].removeprefix("max(").split("{")[0]
+        assert f'"{metric}"' in (ROOT / "producer" / "numbers.py").read_text("utf-8")
         for trigger in triggers.values():
             assert set(trigger["metadata"]) <= _TRIGGERS[trigger["type"]]
             assert all(isinstance(value, str) for value in trigger["metadata"].values())

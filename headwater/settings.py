@@ -74,6 +74,8 @@ class Settings(BaseSettings):
 
     #: sentence-transformers model, by name or path
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
+    #: worker with an API ('work --serve') that embeds the questions of a query server, which then needs no torch
+    embed_url: str | None = Field(default=None, pattern=r"^https?://[^/]+/?$")
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     #: first dimensions of the vector to keep (Matryoshka models); unset: all

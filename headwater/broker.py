@@ -35,7 +35,8 @@ def broker_url(settings: Settings) -> str:
 
 
 def make_app(settings: Settings) -> Celery:
-    """Celery as both sides use it: JSON only, late acknowledgement, no results, no remote control."""
+    """Celery as both sides use it: JSON only, late acknowledgement, no results; remote control only if a setting says
+    so."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "headwater.transport:Transport"))
     app = Celery("headwater", broker=broker_url(settings), set_as_current=False)
     app.conf.update(
@@ -51,8 +52,8 @@ def make_app(settings: Settings) -> Celery:
         worker_pool="threads",
         worker_concurrency=settings.concurrency,
         worker_prefetch_multiplier=1,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
+        worker_enable_remote_control=settings.celery_events,
+        worker_send_task_events=settings.celery_events,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -116,6 +116,8 @@ class Settings(BaseSettings):
     #: bulk hints on their way at once, below ``concurrency`` so that live edits always find a free thread
     bulk_window: int = Field(default=16, ge=1, le=100_000)
 
+    #: whether workers tell each task to who listens, and obey Celery's remote control: for Flower
+    celery_events: bool = False
     #: tasks at work at once in one worker (threads)
     concurrency: int = Field(default=20, ge=2, le=512)
     #: most tokens, padding included, in one batch of the model

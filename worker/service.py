@@ -53,7 +53,7 @@ def run_worker(
             loglevel=settings.log_level.upper(),
             without_mingle=True,
             without_gossip=True,
-            without_heartbeat=True,
+            without_heartbeat=not settings.celery_events,
             quiet=True,
         )
         log.info("the worker takes hints")

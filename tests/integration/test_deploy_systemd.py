@@ -46,6 +46,8 @@ _MOST_EXPOSURE = 21
 _ENDING_S = {"work": 30, "up": 10 + 30 + 5, "watch": 10, "serve": 10}
 _FOREIGN = {"HOME", "HF_HUB_OFFLINE"}
 
+#: where a real systemd is to be had, it runs the same commands, with all that the units say
+apart = pytest.mark.skipif(why_not() is None, reason="a real systemd runs the same commands below")
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (Debian: apt-get install systemd)"
 )
@@ -150,7 +152,7 @@ def test_the_unit_of_a_user_runs_the_command_of_the_system() -> None:
 # -- their command lines, run ------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(why_not() is None, reason="a real systemd runs the same command below")
+@apart
 @pytest.mark.timeout(240)
 def test_everything_on_one_machine_says_when_it_is_ready_and_when_it_ends(folder: Path, tmp_path: Path) -> None:
     given = {"HEADWATER_FOLDER": str(folder), "HEADWATER_STATE_DIR": str(tmp_path / "state")}
@@ -161,6 +163,7 @@ def test_everything_on_one_machine_says_when_it_is_ready_and_when_it_ends(folder
     assert said() == "STOPPING=1"
 
 
+@apart
 @pytest.mark.timeout(240)
 def test_the_parts_of_many_machines_run_by_their_units_over_a_real_redis(
     folder: Path, redis_url: str, tmp_path: Path
@@ -217,9 +220,9 @@ def test_a_real_systemd_starts_the_unit_and_all_works_within_its_confinement(fol
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 @pytest.mark.timeout(300)
 def test_a_real_systemd_starts_the_parts_of_many_machines(folder: Path, redis_url: str, tmp_path: Path) -> None:
-    """But for the query server, which needs a Qdrant server."""
-    given = f"CELERY_BROKER_URL={redis_url}\nHEADWATER_MODEL={MODEL}\n"
-    box = _box(tmp_path / "box", folder, SYSTEM[1:3], {"headwater": given})
+    """With the embedded engine in the place of the server: the query server gets the worker's index afterwards."""
+    given = f"CELERY_BROKER_URL={redis_url}\nHEADWATER_MODEL={MODEL}\nHEADWATER_PORT={_free_port()}\n"
+    box = _box(tmp_path / "box", folder, SYSTEM[1:], {"headwater": given})
     with box.booted():
         box.systemctl("start", "headwater-worker@1", "headwater-producer")
         for unit in ("headwater-worker@1", "headwater-producer"):
@@ -234,6 +237,12 @@ def test_a_real_systemd_starts_the_parts_of_many_machines(folder: Path, redis_ur
         assert status()["documents"]["indexed"] == 1
         box.systemctl("stop", "headwater-worker@1", "headwater-producer")
         assert {box.show(unit, "Result") for unit in ("headwater-worker@1", "headwater-producer")} == {"success"}
+        box.run("cp", "--archive", "/var/lib/headwater/worker-1", "/var/lib/headwater/query")
+        box.systemctl("start", "headwater-query")
+        assert box.show("headwater-query", "ActiveState") == "active", _text(box.root / "run/log")
+        assert [hit["path"] for hit in _hits(box.root / "var/lib/headwater/query")] == ["a.md"]
+        box.systemctl("stop", "headwater-query")
+        assert box.show("headwater-query", "Result") == "success"
 
 
 # -- means -------------------------------------------------------------------------------------------------------

@@ -48,10 +48,8 @@ chmod 755 /opt /opt/headwater /opt/headwater/bin /opt/headwater/bin/headwater
 cp -r "$1"/units/. /run/units/
 cp -r "$1"/etc/. /etc/
 systemd-sysusers "$1"/sysusers.conf
-if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
-    umount --recursive /sys/fs/cgroup || true
-    mount -t cgroup2 cgroup2 /sys/fs/cgroup
-fi
+umount --recursive /sys/fs/cgroup || true
+mount -t cgroup2 cgroup2 /sys/fs/cgroup      # from the group of the box downwards
 export container=other SYSTEMD_UNIT_PATH=/run/units SYSTEMD_LOG_TARGET=console
 exec /lib/systemd/systemd --system --unit=default.target --show-status=no
 """
@@ -63,11 +61,34 @@ def why_not() -> str | None:
         return "only root can start a systemd apart"
     if not _SYSTEMD.exists() or shutil.which("systemctl") is None:
         return "systemd is not installed (Debian: apt-get install systemd)"
+    if _groups() is None:
+        return "there is no cgroup v2 hierarchy that may be written to"
     overlay = "overlay" in Path("/proc/filesystems").read_text()
     namespaces = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--cgroup", "true"], capture_output=True, check=False
     )
     return None if overlay and namespaces.returncode == 0 else "namespaces or overlayfs are not to be had here"
+
+
+def _groups() -> Path | None:
+    """Where the cgroup v2 hierarchy is mounted."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup2" and "rw" in options.split(","):
+            return Path(place)
+    return None
+
+
+def _remove(group: Path) -> None:
+    """A control group and those in it; the last processes may take a moment to go."""
+    deadline = time.monotonic() + 10
+    for place in (*(path for path in sorted(group.rglob("*"), reverse=True) if path.is_dir()), group):
+        while place.exists():
+            try:
+                place.rmdir()
+            except OSError:
+                assert time.monotonic() < deadline, f"{place} is still in use"
+                time.sleep(0.02)
 
 
 class SystemdBox:
@@ -90,10 +111,15 @@ class SystemdBox:
 
     @contextlib.contextmanager
     def booted(self) -> Iterator[SystemdBox]:
+        groups = _groups()
+        assert groups is not None, why_not()
+        group = groups / f"headwater-box-{os.getpid()}"
+        group.mkdir()
         arguments = [str(self.directory), sys.prefix, sys.base_prefix, str(self._source)]
         with open(self.directory / "systemd.log", "wb") as log:
             self._unshare = subprocess.Popen(
                 [
+                    *("bash", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)),
                     *("unshare", "--mount", "--pid", "--fork", "--cgroup", "--ipc", "--uts", "--mount-proc"),
                     *("--kill-child=SIGKILL", "bash", "-c", _START, "box", *arguments),
                 ],
@@ -106,6 +132,7 @@ class SystemdBox:
         finally:
             self._unshare.send_signal(signal.SIGKILL)
             self._unshare.wait()
+            _remove(group)
 
     def systemctl(self, *arguments: str) -> str:
         return self.run("systemctl", *arguments)

@@ -9,6 +9,8 @@
     POST /v1/near_duplicates  {"threshold", "limit"} -> {"pairs": [{"a", "b", "similarity", "shared"}, ...]}
     POST /v1/document     {"document_id"} -> {"record": {...} or null}, the model's name in it
     POST /v1/known        {"text_hashes": [...]} -> {"known": [...]}, those whose vectors the index has
+    POST /v1/model        {} -> {"name", "dimension", "tokenizer"}
+    POST /v1/embed        {"text"} -> {"vector": [...]}: for a query server without a model (HEADWATER_EMBED_URL)
     POST /v1/flush        makes everything written durable; changes state, so it needs the token
     POST /v1/points       {"offset", "document_id"} -> {"points": [...], "next"}: raw, a page at a time; needs the token
     POST /v1/discard      {"points": [[id, seq], ...]}: deletes those whose seq is still this one; needs the token
@@ -81,6 +83,8 @@ def make_api(
         Route("/v1/near_duplicates", _posted(lambda body: _near_duplicates(_ready(engine), body)), methods=["POST"]),
         Route("/v1/document", _posted(lambda body: _document(_ready(engine), body)), methods=["POST"]),
         Route("/v1/known", _posted(lambda body: _known(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/model", _posted(lambda body: _model(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/embed", _posted(lambda body: _embed(_ready(engine), body)), methods=["POST"]),
         Route("/v1/flush", _with_token(token, flush), methods=["POST"]),
         Route("/healthz", lambda request: JSONResponse({"ok": True})),
         Route("/readyz", lambda request: _readiness(engine)),
@@ -144,6 +148,16 @@ def _document(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
 def _known(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
     _only(body, ("text_hashes",))
     return {"known": sorted(engine.known(_texts(body.get("text_hashes"), "text_hashes")))}
+
+
+def _model(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ())
+    return engine.model()
+
+
+def _embed(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ("text",))
+    return {"vector": engine.embed(body.get("text", ""))}
 
 
 def _texts(values: object, name: str) -> list[str]:

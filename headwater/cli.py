@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from headwater import __version__
+from headwater import __version__, notify
 from headwater.errors import HeadwaterError
 from headwater.generations import serve as serve_generation
 from headwater.logs import log_to_stderr
@@ -100,7 +100,17 @@ def up(
     screen = Screen(
         Console(emoji=False), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout)
     )
-    supervisor = Supervisor(settings, layout, once, screen.tick, screen.drain)
+    manager = notify.WhenReady(layout)
+
+    def tick() -> None:
+        screen.tick()
+        manager.look()
+
+    def drain() -> None:
+        notify.stopping()
+        screen.drain()
+
+    supervisor = Supervisor(settings, layout, once, tick, drain)
     moves = None if once else following(supervisor, given, screen)
     try:
         with used_now(layout):
@@ -251,11 +261,16 @@ def serve(
     log_to_stderr(settings)
     ended = threading.Event()
     _on_signal(ended.set)
+
+    def answers(url: str) -> None:
+        print(url)
+        notify.ready()
+
     serve_index(
         settings,
         lambda: _status(settings),
         _progress(settings),
-        on_url=print,
+        on_url=answers,
         ended=ended,
         numbers=_numbers(settings),
     )
@@ -295,6 +310,7 @@ def _on_signal(stop: Callable[[], None]) -> None:
     def first(number: int, frame: FrameType | None) -> None:
         for again in (signal.SIGTERM, signal.SIGINT):
             signal.signal(again, lambda *_: os._exit(130))
+        notify.stopping()
         stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -304,6 +304,17 @@ class LocalEngine:
         found = self._index.record(document_id)
         return None if found is None else {**found, "model": self._index.open_existing().model}
 
+    def model(self) -> dict[str, Any]:
+        """For who embeds by ``embed`` elsewhere: name and dimension as the index has them, and the tokenizer."""
+        manifest = self._index.open_existing()
+        return {"name": manifest.model, "dimension": manifest.dimension, "tokenizer": self._own_tokenizer()}
+
+    def embed(self, text: str) -> list[float]:
+        """The vector of a question. Raises QueryError if the model would cut it off."""
+        check_text(text)
+        vector: list[float] = self._embed(text).tolist()
+        return vector
+
     def known(self, text_hashes: Sequence[str]) -> set[str]:
         """Those of the texts whose vectors the index has."""
         return set(self._index.vectors(text_hashes))

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
 
     #: sentence-transformers model, by name or path
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
+    #: worker with an API ('work --serve') that embeds the questions of a query server, which then needs no torch
+    embed_url: str | None = Field(default=None, pattern=r"^https?://[^/]+/?$")
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     #: first dimensions of the vector to keep (Matryoshka models); unset: all
@@ -146,6 +148,8 @@ class Settings(BaseSettings):
     #: bulk hints on their way at once, below ``concurrency`` so that live edits always find a free thread
     bulk_window: int = Field(default=16, ge=1, le=100_000)
 
+    #: whether workers tell each task to who listens, and obey Celery's remote control: for Flower
+    celery_events: bool = False
     #: tasks at work at once in one worker (threads)
     concurrency: int = Field(default=20, ge=2, le=512)
     #: most tokens, padding included, in one batch of the model

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from headwater import metrics, tracing
+from headwater import metrics, notify, tracing
 from headwater.broker import make_app, make_client
 from headwater.document import path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
@@ -150,6 +150,7 @@ class Producer:
             self._reader.start()
         else:
             self._lease.start()
+        notify.ready()
         self._follower.scan("the start")
 
     def _subscribe(self) -> None:

@@ -30,7 +30,7 @@ from producer.lease import Lease, Leased, LeaseLost
 from producer.ledger import Ledger
 from producer.numbers import CountsFile, LedgerNumbers
 from producer.outcomes import BrokerBack, Reader, ReaderDied, Reported
-from producer.publisher import Publisher
+from producer.publisher import Publisher, blame
 from producer.queues import Queues
 from producer.rules import Rules
 from producer.scanner import Scanner
@@ -46,6 +46,8 @@ _BROKER_RETRY_S = 0.5
 #: how long ``once`` puts up with a service that cannot write (disk full, index away)
 _TROUBLE_S = 15.0
 _TICK_S = 0.25
+#: a worker that was cut off and is back may write what it had in hand for so long; then the index is counted again
+_LATE_WRITES_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,8 @@ class Producer:
     def _ring(self) -> None:
         try:
             self._publisher.ring(self._ledger)
+            if self._publisher.lost_hints():
+                self._census.again_in(_LATE_WRITES_S)
             self._ask_for_census()
             self._note("broker", None)
             self._note("worker", self._stall.reason(self._publisher.on_their_way))
@@ -335,23 +339,16 @@ class Producer:
         metrics.worker_starts.inc()
         self._stall.landed()
         self._trouble_since = None  # that of an earlier worker may have ended with it
-        if (
-            self._settings.qdrant_url is None and self._greeted
-        ):  # an embedded index has one worker: this is its successor, and a first one has lost nothing
-            self._blame(self._publisher.worker_died())
+        # an embedded index has one worker: this is its successor, and a first one has lost nothing
+        succeeds = self._settings.qdrant_url is None and self._greeted
+        if succeeds and (killer := self._publisher.worker_died()) is not None:
+            blame(self._ledger, *killer)
         self._greeted = True
         self._ledger.set_meta("worker_pid", hello.worker.rpartition(":")[2])
         if self._ledger.meta("index_id") != hello.index_id:
             self._ledger.new_index(hello.index_id)
         self._census.expect()
         self._ledger.set_meta("checked", "0")
-
-    def _blame(self, killer: tuple[bytes, int] | None) -> None:
-        """A document at which the worker dies each time has had its tries."""
-        if killer is not None:
-            path, deaths = killer
-            reason = f"the worker died at {deaths} tries while it worked on this document"
-            self._ledger.applied(Outcome(path, self._ledger.wanted_seq(path), "failed", reason=reason), 0)
 
     def _hear_census(self, page: Census) -> None:
         """Compare what the index holds with the ledger; read again what is damaged, sweep what nobody wants."""

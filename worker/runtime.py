@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -53,6 +54,8 @@ log = logging.getLogger(__name__)
 
 #: a worker that is ending may hold the lock and the shard for a moment
 _LOCK_WAIT_S = 20.0
+#: what the temporary directories of extraction children begin with, before the pid of their worker
+_HOMES = "headwater-work-"
 
 
 def _end_at_once(sentence: str) -> None:
@@ -287,7 +290,16 @@ class Runtime:
         return stored
 
     def _sandbox_homes(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix="headwater-")) if self._layout is None else self._layout.sandboxes
+        """In the state directory; workers of a server's index, several of which may share one, each have their own."""
+        if self._layout is not None:
+            return self._layout.sandboxes
+        for left in Path(tempfile.gettempdir()).glob(f"{_HOMES}*"):  # of one that was killed
+            pid = left.name.removeprefix(_HOMES).partition("-")[0]
+            if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and left.owner() == Path.home().owner():
+                shutil.rmtree(left, ignore_errors=True)
+        homes = Path(tempfile.mkdtemp(prefix=f"{_HOMES}{os.getpid()}-"))
+        self._closers.append(partial(shutil.rmtree, homes, ignore_errors=True))
+        return homes
 
     def _check_space(self) -> None:
         if self._layout is not None:

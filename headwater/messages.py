@@ -6,6 +6,7 @@ late or forged without harm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,6 +56,8 @@ _STATES = ("indexed", "partial", "refused", "failed", "deleted", "vanished", "ch
 _VERSION = 1
 #: seqs stay below this: Qdrant compares them as 64-bit floats
 _SEQ_END = 2**53
+#: and are microseconds since the epoch: one further ahead than any clock is forged, and would fence off all that follow
+_AHEAD_S = 10 * 365 * 24 * 3600
 #: other numbers fit into SQLite's
 _INTEGER_END = 2**63
 
@@ -125,20 +128,22 @@ class Hint:
         return {"v": _VERSION, "lane": self.lane, "items": items, **({"source": self.source} if self.source else {})}
 
     @classmethod
-    def from_wire(cls, wire: object) -> Hint:
-        """Raises MessageError if the message does not have the agreed form."""
+    def from_wire(cls, wire: object, now_s: float = math.inf) -> Hint:
+        """Raises MessageError if the message does not have the agreed form, or seqs far beyond ``now_s`` (since the
+        epoch)."""
         if not isinstance(wire, Mapping) or wire.get("v") != _VERSION:
             raise MessageError(f"a hint of version {_VERSION} was expected: drop the message")
         lane, items, source = wire.get("lane"), wire.get("items"), wire.get("source", "")
         if lane not in ("live", "bulk") or not isinstance(items, list) or not isinstance(source, str):
             raise MessageError("a hint needs a lane and a list of items: drop the message")
-        return cls(tuple(_item(raw) for raw in items), lane, source)
+        seq_end = _seq_end(now_s)
+        return cls(tuple(_item(raw, seq_end) for raw in items), lane, source)
 
 
-def _item(raw: object) -> Item:
+def _item(raw: object, seq_end: float) -> Item:
     match raw:
         case [str(path), int(seq), "index" | "final" | "spent" | "delete" as operation, *rest] if (
-            path.isascii() and path and not isinstance(seq, bool) and 0 < seq < _SEQ_END
+            path.isascii() and path and not isinstance(seq, bool) and 0 < seq < seq_end
         ):
             match rest:
                 case []:
@@ -209,12 +214,12 @@ def census_to_wire(census: str, sweep: Sequence[int], source: str = "") -> dict[
     return {"v": _VERSION, "census": census, "sweep": list(sweep), "source": source}
 
 
-def census_from_wire(wire: object) -> tuple[str, list[int], str]:
+def census_from_wire(wire: object, now_s: float = math.inf) -> tuple[str, list[int], str]:
     """The inverse of ``census_to_wire``. Raises MessageError."""
     match wire:
         case {"v": 1, "census": str(census), "sweep": list(seqs), "source": str(source)}:
             try:
-                return census, [_whole(seq, _SEQ_END) for seq in seqs], source
+                return census, [_whole(seq, _seq_end(now_s)) for seq in seqs], source
             except ValueError as error:
                 raise MessageError(f"a census sweeps what is no seq ({error}): drop the message") from None
     raise MessageError("a census needs a name and a list of seqs: drop the message")
@@ -253,29 +258,29 @@ def _outcome_to_wire(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in wire.items() if value is not None and value is not False}
 
 
-def event_from_wire(wire: object) -> Event:
-    """The inverse of ``event_to_wire``. Raises MessageError."""
+def event_from_wire(wire: object, now_s: float = math.inf) -> Event:
+    """The inverse of ``event_to_wire``. Raises MessageError, also of seqs far beyond ``now_s``."""
     try:
-        return _event(wire)
+        return _event(wire, _seq_end(now_s))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MessageError(f"an event does not have the agreed form ({error!r}): drop it") from None
 
 
-def _event(wire: Any) -> Event:
+def _event(wire: Any, seq_end: float) -> Event:
     match wire["type"]:
         case "hello":
             return Hello(str(wire["worker"]), str(wire["index_id"]))
         case "embedded":
             return Embedded(_whole(wire["embedded"]), _whole(wire["reused"]))
         case "census":
-            counts = tuple((_whole(seq, _SEQ_END), _whole(number)) for seq, number in wire["counts"])
+            counts = tuple((_whole(seq, seq_end), _whole(number)) for seq, number in wire["counts"])
             page, pages = _whole(wire["page"]), _whole(wire["pages"])
             return Census(str(wire["census"]), str(wire["index_id"]), page, pages, counts)
         case "outcome" if wire["state"] in _STATES:
             stat = wire.get("stat")
             return Outcome(
                 path=path_from_wire(wire["path"]),
-                seq=_whole(wire["seq"], _SEQ_END),
+                seq=_whole(wire["seq"], seq_end),
                 state=wire["state"],
                 reason=_text(wire.get("reason")),
                 fingerprint=None if stat is None else Fingerprint(*map(_whole, stat)),
@@ -284,12 +289,16 @@ def _event(wire: Any) -> Event:
                 retryable=bool(wire.get("retryable", False)),
                 service=bool(wire.get("service", False)),
                 shared=bool(wire.get("shared", False)),
-                index_seq=_whole(wire.get("index_seq", 0), _SEQ_END),
+                index_seq=_whole(wire.get("index_seq", 0), seq_end),
             )
     raise ValueError("unknown type or state")
 
 
-def _whole(value: Any, end: int = _INTEGER_END) -> int:
+def _seq_end(now_s: float) -> float:
+    return min(_SEQ_END, (now_s + _AHEAD_S) * 1_000_000)
+
+
+def _whole(value: Any, end: float = _INTEGER_END) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -end < value < end:
         raise ValueError(f"{value!r} is no whole number in bounds")
     return value

@@ -122,7 +122,7 @@ def _order(stream_id: str) -> tuple[int, int]:
 
 def _decode(fields: dict[bytes, bytes]) -> Event | None:
     try:
-        return event_from_wire(json.loads(fields[EVENT_FIELD.encode()]))
+        return event_from_wire(json.loads(fields[EVENT_FIELD.encode()]), time.time())
     except (MessageError, ValueError, KeyError, RecursionError) as error:
         log.warning("an event was dropped: %s", error)  # forged or foreign: the document is rung for again
         return None

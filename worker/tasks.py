@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from celery import Celery
@@ -31,7 +32,7 @@ def register(
     @app.task(name=APPLY_TASK)
     def apply(wire: object) -> None:
         try:
-            hint = Hint.from_wire(wire)
+            hint = Hint.from_wire(wire, time.time())
             pipeline, reporter = parts(hint.source)
         except MessageError as error:
             log.warning("a hint was dropped: %s", error)  # forged or foreign: the ledger rings for what is due
@@ -48,7 +49,7 @@ def register(
     @app.task(name=CENSUS_TASK)
     def census(wire: object) -> None:
         try:
-            take_census(*census_from_wire(wire))
+            take_census(*census_from_wire(wire, time.time()))
         except (MessageError, IndexUnavailable) as error:
             log.warning("a census was not taken: %s", error)  # the producer asks again
 

@@ -205,3 +205,36 @@ def test_a_request_for_a_census_survives_the_wire(name: str, seqs: list[int], so
 def test_a_forged_request_for_a_census_is_refused(wire: object) -> None:
     with pytest.raises(MessageError, match="drop the message"):
         census_from_wire(wire)
+
+
+_NOW_S = 1_800_000_000.0
+_NEXT_YEAR = int(_NOW_S + 400 * 24 * 3600) * 1_000_000
+
+
+def _read_all(seq: int, now_s: float) -> None:
+    Hint.from_wire(Hint((Item(b"a.md", seq),), "live").to_wire(), now_s)
+    census_from_wire(census_to_wire("c", [seq]), now_s)
+    for event in _events(seq):
+        event_from_wire(event_to_wire(event), now_s)
+
+
+def _events(seq: int) -> list[Event]:
+    return [
+        Outcome(b"a.md", seq, "indexed"),
+        Outcome(b"a.md", 1, "superseded", index_seq=seq),
+        Census("c", "i", 0, 1, ((seq, 1),)),
+    ]
+
+
+def test_a_seq_of_a_clock_that_is_wrong_by_a_year_is_taken() -> None:
+    _read_all(_NEXT_YEAR, _NOW_S)
+
+
+def test_a_forged_seq_after_which_nothing_could_be_written_is_dropped() -> None:
+    with pytest.raises(MessageError):
+        Hint.from_wire(Hint((Item(b"a.md", 2**53 - 2),), "live").to_wire(), _NOW_S)
+    with pytest.raises(MessageError):
+        census_from_wire(census_to_wire("c", [2**53 - 2]), _NOW_S)
+    for event in _events(2**53 - 2):
+        with pytest.raises(MessageError):
+            event_from_wire(event_to_wire(event), _NOW_S)

@@ -22,14 +22,17 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from bench.service import wait_until
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from driver import wait_until  # the path is set above
+from servers import QdrantServer, RedisServer
+
 from bench.timed_embedder import BATCH, MODEL
 from headwater.broker import embedded_binary
 from headwater.errors import HeadwaterError
 from headwater.messages import workers_key
 from headwater.state import Layout
 from producer.status import read_status
-from servers import QdrantServer, RedisServer  # bench.service set the path
 
 _ROOT = Path(__file__).resolve().parents[1]
 _COLLECTION = "scaling"

@@ -24,6 +24,7 @@ from bench import (
     quantization,
     restart,
     retrieval,
+    scaling,
     search,
     small,
     storm,
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--hits", type=int, default=200, help="hits whose places are looked up")
     parser.add_argument("--questions", type=int, default=1000, help="questions whose citations are looked up")
     parser.add_argument("--work", type=Path, help="where the indexes of 'retrieval' stay for the next time")
+    parser.add_argument("--notes", type=int, default=1200, help="documents that fleets of workers share, for 'scaling'")
     given = parser.parse_args()
     if unknown := set(given.rows) - set(_ROWS):
         parser.error(f"there is no row {', '.join(sorted(unknown))}: rows are {', '.join(_ROWS)}")
@@ -81,6 +83,7 @@ _ROWS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
     "quantization": lambda work, given: quantization.run(work, given.work),
     "citations": lambda work, given: citations.run(work, given.questions),
     "documents": lambda work, given: documents.run(work, given.folder),
+    "scaling": lambda work, given: scaling.run(work, given.notes),
     "places": lambda work, given: places.run(work, given.folder, given.hits),
 }
 

@@ -1,0 +1,222 @@
+"""Throughput of 1, 2 and 4 worker processes on servers, and what each part costs: real processes, a model of no cost.
+
+Three rows: the tests' Qdrant server, which is one Python process; a stand-in that only counts, so that the index is out
+of the way; and the stand-in with a model that takes time and no processor, as one on a GPU of its own does.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from driver import wait_until  # the path is set above
+from servers import QdrantServer, RedisServer
+
+from bench.timed_embedder import BATCH, MODEL
+from headwater.broker import embedded_binary
+from headwater.errors import HeadwaterError
+from headwater.messages import workers_key
+from headwater.state import Layout
+from producer.status import read_status
+
+_ROOT = Path(__file__).resolve().parents[1]
+_COLLECTION = "scaling"
+_DEADLINE_S = 900.0
+_TICK = os.sysconf("SC_CLK_TCK")
+#: numbers of workers, one after the other; the first comes again last, to show how much the machine drifts
+_FLEETS = (1, 2, 4, 1)
+#: seconds that a batch of 64 texts takes in the third row: four such models need less than two cores do at most
+_BATCH_S = 0.5
+_WORDS = ("river", "spring", "stone", "valley", "meadow", "harbour", "lantern", "copper", "violet", "thunder", "gravel")
+
+
+@dataclass
+class CountingServer(QdrantServer):
+    """``bench.counting_index``."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "bench.counting_index", "--port", str(self.port)]
+
+
+_ROWS: dict[str, tuple[type[QdrantServer], float]] = {
+    "test server": (QdrantServer, 0.0),
+    "counting stand-in": (CountingServer, 0.0),
+    "stand-in, timed model": (CountingServer, _BATCH_S),
+}
+
+
+def run(work: Path, documents: int) -> dict[str, Any]:
+    """Each row with each number of workers, on a folder of Markdown files of about 3 kB."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(_ROOT), str(_ROOT / "tests" / "support")])
+    folder = work / "folder"
+    write_notes(folder, documents)
+    rows = {
+        name: [
+            _measure(work / f"{at}-{turn}", folder, documents, workers, server, batch_s)
+            for turn, workers in enumerate(_FLEETS)
+        ]
+        for at, (name, (server, batch_s)) in enumerate(_ROWS.items())
+    }
+    results = {"documents": documents, "cores": os.cpu_count(), "batch_s": _BATCH_S, "batch": BATCH, "rows": rows}
+    _show(results)
+    return results
+
+
+def write_notes(folder: Path, documents: int) -> None:
+    """Sections of two to six, each a heading and a paragraph of 60 to 120 words that no other file has."""
+    chance = random.Random(7)
+    for number in range(documents):
+        path = folder / f"d{number // 100:03}" / f"n{number:05}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sections = [
+            f"## Part {part} of {number}\n\n" + " ".join(chance.choices(_WORDS, k=chance.randint(60, 120))) + ".\n"
+            for part in range(chance.randint(2, 6))
+        ]
+        path.write_text(f"# Note {number}\n\n" + "\n".join(sections))
+
+
+def _measure(
+    work: Path, folder: Path, documents: int, workers: int, server: type[QdrantServer], batch_s: float
+) -> dict[str, Any]:
+    """From the first hint to "in step"; the fleet is ready before the producer starts."""
+    broker, qdrant = RedisServer(work / "broker", binary=embedded_binary()), server(work / "qdrant")
+    with ExitStack() as stack:
+        for part in (broker, qdrant):
+            stack.callback(part.stop)
+            part.start()
+        environment = _environment(work, folder, broker.url, qdrant.url, batch_s)
+        fleet = [stack.enter_context(_part(work, environment, "work", at)) for at in range(workers)]
+        client = stack.enter_context(broker.client())
+        wait_until(lambda: client.zcard(workers_key(_COLLECTION)) == workers, "all workers are there", _DEADLINE_S)
+        producer = stack.enter_context(_part(work, environment, "watch", 0))
+        wait_until(lambda: _commands(client).get("lpush", 0) > 0, "the first hint is out", _DEADLINE_S)
+        assert broker.process is not None
+        assert qdrant.process is not None
+        groups = {
+            "producer": [producer.pid],
+            "worker": [one.pid for one in fleet],
+            "extraction": [pid for one in fleet for pid in _children(one.pid)],
+            "broker": [broker.process.pid],
+            "index": [qdrant.process.pid],
+        }
+        began, before, commands = time.perf_counter(), _cpu(groups), sum(_commands(client).values())
+        machine = _machine_busy_s()
+        layout = Layout(work / "producer-0")
+        wait_until(lambda: _in_step(layout, documents), "in step", _DEADLINE_S)
+        seconds, after, machine = time.perf_counter() - began, _cpu(groups), _machine_busy_s() - machine
+        chunks = read_status(layout, running=True)["chunks"]
+        return {
+            "workers": workers,
+            "seconds": seconds,
+            "documents_per_s": documents / seconds,
+            "chunks_per_s": chunks / seconds,
+            "chunks": chunks,
+            "cpu_s_per_1000": {name: (after[name] - before[name]) * 1000 / documents for name in groups},
+            "cores_busy": {name: (after[name] - before[name]) / seconds for name in groups},
+            "others_busy": (machine - sum(after.values()) + sum(before.values())) / seconds,
+            "hints": _commands(client)["lpush"],
+            "broker_commands_per_document": (sum(_commands(client).values()) - commands) / documents,
+            "broker_peak_mb": client.info("memory")["used_memory_peak"] / 1e6,
+            "ledger_bytes_per_document": layout.ledger.stat().st_size / documents,
+        }
+
+
+def _environment(work: Path, folder: Path, broker: str, qdrant: str, batch_s: float) -> dict[str, str]:
+    return {
+        **os.environ,
+        "CELERY_BROKER_URL": broker,
+        "QDRANT_URL": qdrant,
+        "HEADWATER_COLLECTION": _COLLECTION,
+        "HEADWATER_FOLDER": str(folder),
+        "HEADWATER_MODEL": MODEL,
+        "HEADWATER_SANDBOXES": "1",
+        "HWBENCH_BATCH_S": str(batch_s),
+    }
+
+
+@contextmanager
+def _part(work: Path, environment: Mapping[str, str], verb: str, number: int) -> Iterator[subprocess.Popen[bytes]]:
+    """``headwater watch`` or ``headwater work`` with a state directory of its own, as on a host of its own."""
+    name = f"{'producer' if verb == 'watch' else 'worker'}-{number}"
+    own = {**environment, "HEADWATER_STATE_DIR": str(work / name)}
+    with open(work / f"{name}.log", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-P", "-m", "headwater", verb], env=own, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _in_step(layout: Layout, documents: int) -> bool:
+    time.sleep(0.1)  # a look reads the ledger, and must not take a core of those that are measured
+    try:
+        found = read_status(layout, running=True)
+    except HeadwaterError:  # the ledger is just being made
+        return False
+    return bool(found["in_step"] and found["checked"] and found["documents"]["indexed"] >= documents)
+
+
+def _commands(client: redis.Redis) -> dict[str, int]:
+    """How often each command was called, those of scripts included, and without what this bench asks."""
+    found = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in client.info("commandstats").items()}
+    return {name: calls for name, calls in found.items() if name not in ("info", "zcard", "client|setinfo")}
+
+
+def _children(pid: int) -> list[int]:
+    """All descendants, from /proc."""
+    own = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    return own + [below for child in own for below in _children(child)]
+
+
+def _cpu(groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Processor seconds of each group, user and system (proc(5))."""
+    return {name: sum(map(_cpu_of, pids)) for name, pids in groups.items()}
+
+
+def _cpu_of(pid: int) -> float:
+    numbers = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(numbers[11]) + int(numbers[12])) / _TICK
+
+
+def _machine_busy_s() -> float:
+    """Processor seconds that all processes of the machine have used, with the system's (proc(5))."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq) / _TICK
+
+
+def _show(results: Mapping[str, Any]) -> None:
+    for name, runs in results["rows"].items():
+        table = Table(title=f"{name}: {results['documents']} documents, {results['cores']} cores")
+        busy_parts = "cores busy: producer / worker / extraction / broker / index"
+        columns = ("workers", "documents/s", "chunks/s", "ratio", busy_parts, "CPU ms a document, same order", "others")
+        for column in columns:
+            table.add_column(column, justify="right")
+        for one in runs:
+            ratio = one["documents_per_s"] / runs[0]["documents_per_s"]
+            busy = " / ".join(f"{share:.2f}" for share in one["cores_busy"].values())
+            cost = " / ".join(f"{ms:.2f}" for ms in one["cpu_s_per_1000"].values())
+            rates = f"{one['documents_per_s']:.0f}", f"{one['chunks_per_s']:.0f}"
+            table.add_row(str(one["workers"]), *rates, f"{ratio:.2f}", busy, cost, f"{one['others_busy']:.2f}")
+        Console().print(table)

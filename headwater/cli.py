@@ -9,9 +9,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -33,6 +34,9 @@ from headwater.verbs.rollback import rollback
 from headwater.verbs.search import duplicates, search, similar, similarity
 from headwater.verbs.verify import verify
 from headwater.verbs.why import why
+
+if TYPE_CHECKING:
+    from headwater.following import Follow
 
 app = typer.Typer(
     help="Keeps a vector index in step with a folder of documents, and asks it.",
@@ -183,6 +187,7 @@ def watch(
     generation: Generation = None,
 ) -> None:
     """Only the producer: notice changes and queue them (CELERY_BROKER_URL names the queue)."""
+    from headwater.following import Follow, begin_anew
     from producer.service import Producer
 
     settings = Settings.load(folder=folder, state_dir=state_dir, generation=generation)
@@ -190,7 +195,10 @@ def watch(
     settings.required_folder()
     producer = Producer(settings, find_layout(settings).create())
     _on_signal(producer.stop)
+    follow = _follow(Settings.read(generation=generation), lambda: Follow.of(settings, producer.stop), once=once)
     producer.run(once=once)
+    if follow is not None and follow.moved:
+        begin_anew()
 
 
 @app.command()
@@ -204,11 +212,14 @@ def work(
     private_api: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
+    from headwater.following import Follow, at_server, begin_anew
     from worker.service import run_worker
     from worker.serving import ApiPlace
 
-    settings = Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation)
+    settings = at_server(Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation))
     _log_to_stderr(settings.log_level)
+    drain = partial(os.kill, os.getpid(), signal.SIGTERM)
+    follow = _follow(Settings.read(generation=generation), lambda: Follow.at(settings, drain))
     run_worker(
         settings,
         serve=serve,
@@ -216,6 +227,8 @@ def work(
         progress=_progress(settings),
         place=ApiPlace(api_fd, private_api),
     )
+    if follow is not None and follow.moved:
+        begin_anew()
 
 
 @app.command()
@@ -227,11 +240,19 @@ def serve(
     """Only the query API, over an index that no other process holds (a server's, say)."""
     from headwater.serve import serve_index
 
-    settings = Settings.load(port=port, host=host, state_dir=state_dir)
+    load = partial(Settings.load, port=port, host=host, state_dir=state_dir)
+    settings = load()
     _log_to_stderr(settings.log_level)
     ended = threading.Event()
     _on_signal(ended.set)
-    serve_index(settings, lambda: _status(find_layout(settings)), _progress(settings), on_url=print, ended=ended)
+    serve_index(
+        settings,
+        lambda: _status(find_layout(settings)),
+        _progress(settings),
+        on_url=print,
+        ended=ended,
+        again=load if Settings.read().generation is None else None,
+    )
 
 
 app.command()(accept_deletions)
@@ -260,6 +281,15 @@ def config_show(as_json: AsJson = False, state_dir: StateDir = None) -> None:
         return
     for name, value in values.items():
         print(f"{name} = {json.dumps(value)}")
+
+
+def _follow(given: Settings, make: Callable[[], Follow], *, once: bool = False) -> Follow | None:
+    """Follows the current generation, unless one is named or the command ends by itself."""
+    if once or given.generation is not None:
+        return None
+    follow = make()
+    follow.start()
+    return follow
 
 
 def _on_signal(stop: Callable[[], None]) -> None:

@@ -9,10 +9,12 @@
     POST /v1/near_duplicates  {"threshold", "limit"} -> {"pairs": [{"a", "b", "similarity", "shared"}, ...]}
     POST /v1/document     {"document_id"} -> {"record": {...} or null}, the model's name in it
     POST /v1/known        {"text_hashes": [...]} -> {"known": [...]}, those whose vectors the index has
+    POST /v1/model        {} -> {"name", "dimension", "tokenizer"}
+    POST /v1/embed        {"text"} -> {"vector": [...]}: for a query server without a model (HEADWATER_EMBED_URL)
     POST /v1/flush        makes everything written durable; changes state, so it needs the token
     POST /v1/points       {"offset", "document_id"} -> {"points": [...], "next"}: raw, a page at a time; needs the token
     POST /v1/discard      {"points": [[id, seq], ...]}: deletes those whose seq is still this one; needs the token
-    GET  /healthz /readyz /status
+    GET  /healthz /readyz /status /metrics
 
 Requests must name a loopback host (or one of ``allowed_hosts``), and an Origin, if there is one, must too: a web page
 elsewhere cannot reach the index through a browser. Errors come as {"error": {"type", "message"}}.
@@ -33,6 +35,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -44,6 +47,7 @@ from headwater.errors import HeadwaterError, PermanentError, QueryError
 from headwater.index import VectorIndex
 from headwater.listening import listen, url_of
 from headwater.local import LocalEngine
+from headwater.metrics import CONTENT_TYPE, exposition
 from headwater.points import answer_discard, answer_points
 from headwater.question import Question
 from headwater.settings import Settings
@@ -65,11 +69,13 @@ def make_api(
     token: str,
     allowed_hosts: Iterable[str] = (),
     index: VectorIndex | None = None,
+    numbers: CollectorRegistry | None = None,
 ) -> ASGIApp:
     """The API as an ASGI app. Questions wait for ``engine``, which may still be loading its model. With ``index`` its
-    raw points can be read and discarded."""
+    raw points can be read and discarded, with ``numbers`` they are told as metrics."""
     routes = [
         *([] if index is None else _raw_points(index, token)),
+        *([] if numbers is None else [Route("/metrics", partial(_metrics, numbers))]),
         Route("/v1/search", _posted(lambda body: _search(_ready(engine), body)), methods=["POST"]),
         Route("/v1/context", _posted(lambda body: _context(_ready(engine), body)), methods=["POST"]),
         Route("/v1/similar", _posted(lambda body: _similar(_ready(engine), body)), methods=["POST"]),
@@ -77,12 +83,18 @@ def make_api(
         Route("/v1/near_duplicates", _posted(lambda body: _near_duplicates(_ready(engine), body)), methods=["POST"]),
         Route("/v1/document", _posted(lambda body: _document(_ready(engine), body)), methods=["POST"]),
         Route("/v1/known", _posted(lambda body: _known(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/model", _posted(lambda body: _model(_ready(engine), body)), methods=["POST"]),
+        Route("/v1/embed", _posted(lambda body: _embed(_ready(engine), body)), methods=["POST"]),
         Route("/v1/flush", _with_token(token, flush), methods=["POST"]),
         Route("/healthz", lambda request: JSONResponse({"ok": True})),
         Route("/readyz", lambda request: _readiness(engine)),
         Route("/status", _asked(status)),
     ]
     return _LocalOnly(Starlette(routes=routes), _LOOPBACK | set(allowed_hosts))
+
+
+async def _metrics(numbers: CollectorRegistry, request: Request) -> Response:
+    return Response(await run_in_threadpool(exposition, numbers), media_type=CONTENT_TYPE)
 
 
 def _raw_points(index: VectorIndex, token: str) -> list[Route]:
@@ -136,6 +148,16 @@ def _document(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
 def _known(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
     _only(body, ("text_hashes",))
     return {"known": sorted(engine.known(_texts(body.get("text_hashes"), "text_hashes")))}
+
+
+def _model(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ())
+    return engine.model()
+
+
+def _embed(engine: LocalEngine, body: dict[str, Any]) -> dict[str, Any]:
+    _only(body, ("text",))
+    return {"vector": engine.embed(body.get("text", ""))}
 
 
 def _texts(values: object, name: str) -> list[str]:
@@ -263,7 +285,7 @@ class ApiServer:
 
     def start(self, app: ASGIApp) -> None:
         """Serve from a thread."""
-        config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
+        config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="api", daemon=True

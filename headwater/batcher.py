@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater import metrics
 from headwater.embedder import Embedder, Kind
 from headwater.errors import ModelError, ModelStalled
 
@@ -236,7 +237,13 @@ class Batcher:
         with self._changed:
             under_way = self._passes[threading.current_thread().name]
             under_way.current, under_way.started = batch, time.monotonic()
-        vectors = self._embedder.encode([wanted.key.text for wanted in batch], batch[0].key.kind)
+        kind, started = batch[0].key.kind, time.monotonic()
+        try:
+            vectors = self._embedder.encode([wanted.key.text for wanted in batch], kind)
+        except BaseException:
+            metrics.embed_failures.labels("error").inc()
+            raise
+        metrics.embed_seconds.labels(kind).observe(time.monotonic() - started)
         if len(vectors) != len(batch):
             raise ModelError(f"the model gave {len(vectors)} vectors for {len(batch)} texts")
         if not np.all(np.isfinite(vectors)):
@@ -282,11 +289,21 @@ class Batcher:
                     wanted.future.set_result(result[number])
         if isinstance(result, BaseException):
             return
+        self._measure(batch)
         if batch[0].key.kind == "document":
             try:
                 self._on_embedded(len(batch))
             except Exception:  # the count is not worth a thread that runs the model
                 log.exception("%d embedded texts could not be counted", len(batch))
+
+    def _measure(self, batch: list[_Wanted]) -> None:
+        kind = batch[0].key.kind
+        metrics.texts_embedded.labels(kind).inc(len(batch))
+        metrics.tokens_embedded.labels(kind).inc(sum(wanted.length for wanted in batch))
+        if kind == "document":
+            most = min(self._embedder.batch_size, max(1, self._batch_tokens // max(1, batch[0].length)))
+            metrics.batch_texts.observe(len(batch))
+            metrics.batch_fill.observe(min(1.0, len(batch) / most))
 
     def _remember(self, batch: list[_Wanted], vectors: Vector) -> None:
         for wanted, vector in zip(batch, vectors, strict=True):
@@ -307,6 +324,7 @@ class Batcher:
                 for one in late:
                     self._give_up(one)
             if late and first:
+                metrics.embed_failures.labels("stalled").inc()
                 self._on_stall()
 
     def _give_up(self, late: _Pass) -> None:

@@ -46,7 +46,8 @@ def broker_url(settings: Settings) -> str:
 
 
 def make_app(settings: Settings) -> Celery:
-    """Celery as both sides use it: JSON only, late acknowledgement, no results, no remote control."""
+    """Celery as both sides use it: JSON only, late acknowledgement, no results; remote control only if a setting says
+    so."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "headwater.transport:Transport"))
     TRANSPORT_ALIASES["sentinel"] = "headwater.transport:SentinelTransport"
     spaces = [namespace(settings.prefix, source) for source in settings.folders() or (settings.source,)]
@@ -65,8 +66,8 @@ def make_app(settings: Settings) -> Celery:
         worker_pool="threads",
         worker_concurrency=settings.concurrency,
         worker_prefetch_multiplier=1,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
+        worker_enable_remote_control=settings.celery_events,
+        worker_send_task_events=settings.celery_events,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -12,14 +11,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from headwater import __version__
+from headwater import __version__, notify
 from headwater.errors import HeadwaterError
 from headwater.generations import serve as serve_generation
+from headwater.logs import log_to_stderr
 from headwater.settings import Settings, shown_url
 from headwater.state import Layout, Lock, Service, check_free_space, find_layout, used_now
 from headwater.verbs.accept_deletions import accept_deletions
@@ -36,6 +36,8 @@ from headwater.verbs.verify import verify
 from headwater.verbs.why import why
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from headwater.following import Follow
 
 app = typer.Typer(
@@ -101,7 +103,17 @@ def up(
     screen = Screen(
         Console(emoji=False), Observer(layout), as_json=as_json, api=lambda: None if once else _api_url(layout)
     )
-    supervisor = Supervisor(settings, layout, once, screen.tick, screen.drain)
+    manager = notify.WhenReady(layout)
+
+    def tick() -> None:
+        screen.tick()
+        manager.look()
+
+    def drain() -> None:
+        notify.stopping()
+        screen.drain()
+
+    supervisor = Supervisor(settings, layout, once, tick, drain)
     moves = None if once else following(supervisor, given, screen)
     try:
         with used_now(layout):
@@ -130,16 +142,22 @@ def status(
     folder: Annotated[Path | None, typer.Option(help="The folder whose status is asked.")] = None,
     state_dir: StateDir = None,
     as_json: AsJson = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if it is failing or does not run.")] = False,
 ) -> None:
-    """Whether the index is in step, what it holds, and what is wrong, if anything."""
+    """Whether the index is in step, what it holds, and what is wrong, if anything: its cause and the next step."""
     from headwater.verbs.moving import of_moves
+    from producer.status import check_state
 
     settings = Settings.load(folder=folder, state_dir=state_dir)
     layout = find_layout(settings)
-    found = {**_status(layout), **of_moves(layout, Settings.read(folder=folder, state_dir=state_dir))}
-    if as_json:
-        print(json.dumps(found))
-        return
+    check_state(layout)
+    found = {**_status(settings), **of_moves(layout, Settings.read(folder=folder, state_dir=state_dir))}
+    print(json.dumps(found)) if as_json else _print_status(found)
+    if check and (found["health"] == "failing" or not found["running"]):
+        sys.exit(1)
+
+
+def _print_status(found: dict[str, Any]) -> None:
     documents = ", ".join(f"{number} {state}" for state, number in found["documents"].items())
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{found['health']}, {'in step' if found['in_step'] else 'not in step'}"
@@ -156,15 +174,19 @@ def status(
             f"reindex    generation {under_way['generation']} is {under_way['phase']}: "
             f"{under_way['done']} of {under_way['total']} documents"
         )
-    for reason in (*found["reasons"], *found["notes"]):
-        console.print(f"- {reason}")
+    for cause in found["causes"]:
+        console.print(f"{cause['health']}: {cause['part']}: {cause['cause']}", soft_wrap=not console.is_terminal)
+        console.print(f"  next: {cause['next_step']}", soft_wrap=not console.is_terminal)
+    for note in found["notes"]:
+        console.print(f"- {note}", soft_wrap=not console.is_terminal)
 
 
-def _status(layout: Layout) -> dict[str, Any]:
+def _status(settings: Settings) -> dict[str, Any]:
     from producer.status import read_status
 
+    layout = find_layout(settings)
     running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
-    found = read_status(layout, running=running)
+    found = read_status(layout, running=running, least_free_bytes=settings.min_free_bytes)
     return {**found, "api": _api_url(layout)}
 
 
@@ -172,6 +194,12 @@ def _progress(settings: Settings) -> Callable[[], tuple[int, bool]]:
     from producer.status import Progress
 
     return Progress(find_layout(settings)).read
+
+
+def _numbers(settings: Settings) -> Collector:
+    from producer.numbers import ProducerNumbers
+
+    return ProducerNumbers(settings, find_layout(settings))
 
 
 def _api_url(layout: Layout) -> str | None:
@@ -191,7 +219,7 @@ def watch(
     from producer.service import Producer
 
     settings = Settings.load(folder=folder, state_dir=state_dir, generation=generation)
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings)
     settings.required_folder()
     producer = Producer(settings, find_layout(settings).create())
     _on_signal(producer.stop)
@@ -217,14 +245,15 @@ def work(
     from worker.serving import ApiPlace
 
     settings = at_server(Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation))
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings)
     drain = partial(os.kill, os.getpid(), signal.SIGTERM)
     follow = _follow(Settings.read(generation=generation), lambda: Follow.at(settings, drain))
     run_worker(
         settings,
         serve=serve,
-        status=lambda: _status(find_layout(settings)),
+        status=lambda: _status(settings),
         progress=_progress(settings),
+        numbers=_numbers(settings),
         place=ApiPlace(api_fd, private_api),
     )
     if follow is not None and follow.moved:
@@ -242,15 +271,21 @@ def serve(
 
     load = partial(Settings.load, port=port, host=host, state_dir=state_dir)
     settings = load()
-    _log_to_stderr(settings.log_level)
+    log_to_stderr(settings)
     ended = threading.Event()
     _on_signal(ended.set)
+
+    def answers(url: str) -> None:
+        print(url)
+        notify.ready()
+
     serve_index(
         settings,
-        lambda: _status(find_layout(settings)),
+        lambda: _status(settings),
         _progress(settings),
-        on_url=print,
+        on_url=answers,
         ended=ended,
+        numbers=_numbers(settings),
         again=load if Settings.read().generation is None else None,
     )
 
@@ -298,15 +333,8 @@ def _on_signal(stop: Callable[[], None]) -> None:
     def first(number: int, frame: FrameType | None) -> None:
         for again in (signal.SIGTERM, signal.SIGINT):
             signal.signal(again, lambda *_: os._exit(130))
+        notify.stopping()
         stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, first)
-
-
-def _log_to_stderr(level: Literal["debug", "info", "warning", "error"]) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    for noisy in ("httpx", "celery.worker.strategy", "celery.app.trace", "watchdog"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

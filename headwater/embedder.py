@@ -114,7 +114,12 @@ _MEMBERS = tuple(name for name in vars(Embedder) if not name.startswith("_"))
 
 def load_embedder(settings: Settings) -> Embedder:
     """The embedder that the settings name: a sentence-transformers model, or what a function of one's own makes
-    (``python:package.module:function``, called with the settings). Raises ModelError with what to do."""
+    (``python:package.module:function``, called with the settings), or that of a worker (``embed_url``). Raises
+    ModelError with what to do, ServiceUnavailable if no such worker answers."""
+    if settings.embed_url is not None:
+        from headwater.remote_embedder import RemoteEmbedder
+
+        return RemoteEmbedder(settings)
     if settings.model.startswith(_OWN):
         return _own_embedder(settings)
     return SentenceTransformersEmbedder(settings)

@@ -22,6 +22,7 @@ from headwater.errors import QueryError, ServiceUnavailable
 from headwater.filters import from_mapping, from_text, glob_condition
 from headwater.hit import DuplicatePair, Freshness, Hit, Hits
 from headwater.index import Condition, Fusion, Manifest, ScoredChunk, SearchQuery, Sparse, VectorIndex
+from headwater.metrics import answered
 from headwater.question import IN_STEP, Question, check_limit, check_text
 from headwater.rerank import Reranker
 from headwater.settings import Settings
@@ -118,6 +119,10 @@ class LocalEngine:
     # -- search ----------------------------------------------------------------------------------------------
 
     def search(self, question: Question) -> Hits:
+        with answered(question.mode):
+            return self._search(question)
+
+    def _search(self, question: Question) -> Hits:
         if question.wait_for is not None:
             self._wait(question.wait_for, question.timeout)
         freshness = self.freshness()
@@ -251,6 +256,10 @@ class LocalEngine:
     # -- similarity ------------------------------------------------------------------------------------------
 
     def similar(self, path: str | None, text: str | None, limit: int) -> Hits:
+        with answered("similar"):
+            return self._similar(path, text, limit)
+
+    def _similar(self, path: str | None, text: str | None, limit: int) -> Hits:
         check_limit(limit)
         if (path is None) == (text is None):
             raise QueryError("give either a path or a text to find what is similar to it")
@@ -294,6 +303,17 @@ class LocalEngine:
         """What the index says of a document, with the name of its model; None if it has no such document."""
         found = self._index.record(document_id)
         return None if found is None else {**found, "model": self._index.open_existing().model}
+
+    def model(self) -> dict[str, Any]:
+        """For who embeds by ``embed`` elsewhere: name and dimension as the index has them, and the tokenizer."""
+        manifest = self._index.open_existing()
+        return {"name": manifest.model, "dimension": manifest.dimension, "tokenizer": self._own_tokenizer()}
+
+    def embed(self, text: str) -> list[float]:
+        """The vector of a question. Raises QueryError if the model would cut it off."""
+        check_text(text)
+        vector: list[float] = self._embed(text).tolist()
+        return vector
 
     def known(self, text_hashes: Sequence[str]) -> set[str]:
         """Those of the texts whose vectors the index has."""

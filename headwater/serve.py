@@ -13,11 +13,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
 
+from prometheus_client.registry import Collector
+
 from headwater.api import ApiServer, make_api
 from headwater.errors import HeadwaterError
 from headwater.following import Follow, at_server
 from headwater.index import VectorIndex, open_index
 from headwater.local import LocalEngine, Progress
+from headwater.metrics import PROCESS, QUERY, IndexPoints, join, listen
 from headwater.settings import Settings
 from headwater.state import Service, find_layout, noted_folder
 
@@ -36,6 +39,7 @@ def serve_index(
     *,
     on_url: Callable[[str], object],
     ended: threading.Event,
+    numbers: Collector,
     again: Callable[[], Settings] | None = None,
 ) -> None:
     """Answer until ``ended`` is set. ``again`` gives the settings anew when the index has moved; None: it is not
@@ -46,6 +50,8 @@ def serve_index(
     answering.take(at_server(settings))
     if again is not None:
         answering.follow(again)
+    told = join(QUERY, PROCESS, IndexPoints(lambda: answering.index.count()), numbers)
+    end_metrics = listen(settings, told)
     api = make_api(
         cast("Future[LocalEngine]", answering),  # what of a future is asked for, it has
         status=status,
@@ -53,6 +59,7 @@ def serve_index(
         token=layout.read_token(),
         allowed_hosts=settings.allowed_hosts,
         index=cast(VectorIndex, _Current(answering)),  # all of it, by delegation
+        numbers=told,
     )
     server.start(api)
     service = Service(server.url, os.getpid())
@@ -63,6 +70,7 @@ def serve_index(
     finally:
         service.withdraw(layout.service)
         server.stop()
+        end_metrics()
         answering.close()
 
 

@@ -38,6 +38,7 @@ _KNOWN_NAMES = {
     "broker_url": "CELERY_BROKER_URL",
     "qdrant_url": "QDRANT_URL",
     "qdrant_api_key": "QDRANT_API_KEY",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 _TOML = "headwater.toml"
 #: of Tesseract, as "eng+deu"; and how many characters of them
@@ -107,6 +108,8 @@ class Settings(BaseSettings):
 
     #: sentence-transformers model, by name or path
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
+    #: worker with an API ('work --serve') that embeds the questions of a query server, which then needs no torch
+    embed_url: str | None = Field(default=None, pattern=r"^https?://[^/]+/?$")
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     #: first dimensions of the vector to keep (Matryoshka models); unset: all
@@ -147,6 +150,8 @@ class Settings(BaseSettings):
     #: bulk hints on their way at once, below ``concurrency`` so that live edits always find a free thread
     bulk_window: int = Field(default=16, ge=1, le=100_000)
 
+    #: whether workers tell each task to who listens, and obey Celery's remote control: for Flower
+    celery_events: bool = False
     #: tasks at work at once in one worker (threads)
     concurrency: int = Field(default=20, ge=2, le=512)
     #: most tokens, padding included, in one batch of the model
@@ -178,6 +183,13 @@ class Settings(BaseSettings):
     #: host names that callers may use besides the loopback ones (for an API behind a proxy)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: lines for people, or one JSON object per line
+    log_format: Literal["text", "json"] = "text"
+    #: each part tells Prometheus metrics here; 0: only the query API does (GET /metrics)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    metrics_host: str = "127.0.0.1"
+    #: OpenTelemetry collector that gets traces (extra ``otel``), over HTTP; unset: none are made
+    otlp_endpoint: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["otlp_endpoint"])
 
     #: how a hybrid search joins its halves (docs/search.md): by scaled scores, or by weighted rank
     fusion: Literal["rrf", "dbsf"] = "dbsf"

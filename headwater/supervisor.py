@@ -177,6 +177,8 @@ class Supervisor:
             "HEADWATER_STATE_DIR": str(self.layout.root),
             "HEADWATER_GENERATION": str(self.layout.generation),
         }
+        if name == "producer":
+            given["HEADWATER_METRICS_PORT"] = "0"  # the worker tells its numbers as well: one place to ask
         environment = {**os.environ, **self.settings.to_environment(), **given, "PYTHONUNBUFFERED": "1"}
         log = self.layout.logs / f"{generation_name(name, self.layout.generation)}.log"
         descriptors = [self.listener.fileno()] if name == "worker" and self.listener is not None else []

@@ -78,6 +78,7 @@ class CensusTaker:
     #: seconds after which an index that did not become right is looked at again: a person may have repaired it
     again_s: float = 30.0
     _again_at: float = math.inf
+    _late_at: float = math.inf
     _asked: tuple[str, float] | None = None
     _pages: dict[str, dict[int, Census]] = field(default_factory=dict)
     _findings: int = 0
@@ -93,9 +94,13 @@ class CensusTaker:
         """The name of a census that is to be asked for now; None if none is."""
         if self._asked is not None and time.monotonic() - self._asked[1] > self.lease_s:
             self.due = True
-        if time.monotonic() >= self._again_at:
-            self.due = True
+        if time.monotonic() >= min(self._again_at, self._late_at):
+            self.due, self._late_at = True, math.inf
         return uuid.uuid4().hex if self.due else None
+
+    def again_in(self, seconds: float) -> None:
+        """Something may be written that nobody wants: look again then."""
+        self._late_at = time.monotonic() + seconds
 
     def asked(self, name: str) -> None:
         """The request is out."""

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from headwater import metrics
 from headwater.document import Fingerprint
 from headwater.errors import FolderError
 from headwater.failpoints import reach
 from headwater.settings import Settings
 from producer.diff import Changes, Seen, diff, open_only
 from producer.guard import DeletionGuard, Identity
+from producer.latency import Latency
 from producer.ledger import Ledger
 from producer.mounts import network_file_system
 from producer.rules import IGNORE_FILES
@@ -61,6 +63,7 @@ class Follower:
         self._unwatched: list[bytes] = []
         self._renew_at = 0.0
         self._network = network_file_system(self._root)
+        self.latency = Latency()
 
     def keep_up(self) -> None:
         """Called at each turn of the loop: scan by the timer, poll what is not watched, see what a person accepted."""
@@ -74,8 +77,9 @@ class Follower:
 
     # -- the whole folder ------------------------------------------------------------------------------------
 
-    def scan(self, reason: str) -> None:
-        """Compare the whole folder with the ledger. A folder that cannot be read deletes nothing."""
+    def scan(self, reason: str, *, unheard: bool = True) -> None:
+        """Compare the whole folder with the ledger. A folder that cannot be read deletes nothing. ``unheard``: what it
+        finds is what events should have told."""
         log.info("scan: %s", reason)
         started = time.monotonic()
         self._rescan_at = time.monotonic() + self._rescan_s
@@ -92,10 +96,17 @@ class Follower:
         known = self._ledger.known(seen=seen)
         changes = diff(self._open_only(known, seen), seen)
         held = self._held(changes, len(known), before)
-        self._want(changes.without_deletions() if held else changes, seen, found_by="scan")
+        wanted = changes.without_deletions() if held else changes
+        self.latency.noticed(wanted, known, seen)
+        if unheard and not self._network:
+            self.latency.missed(wanted, known, seen)
+        self._want(wanted, seen, found_by="scan")
         self._conclude(held, len(changes.deleted), before)
         self._check_watches()
-        log.info("scanned %d files in %.3f s, %d changes", len(seen), time.monotonic() - started, len(changes))
+        took = time.monotonic() - started
+        metrics.scan_seconds.observe(took)
+        metrics.scanned_files.set(len(seen))
+        log.info("scanned %d files in %.3f s, %d changes", len(seen), took, len(changes))
 
     def _away(self, reason: str) -> None:
         self._note("folder", reason)
@@ -142,7 +153,7 @@ class Follower:
     def look(self, paths: frozenset[bytes]) -> None:
         """Compare dirty paths, and what is below them, with the ledger."""
         if any(os.path.basename(path) in IGNORE_FILES for path in paths):
-            self.scan("the ignore rules changed")
+            self.scan("the ignore rules changed", unheard=False)
             return
         identity = self._identity()
         if identity is None or identity != (self._known_identity() or identity):
@@ -162,6 +173,7 @@ class Follower:
             self._ledger.set_meta("scanned", "0")
             self._rescan_at = min(self._rescan_at, time.monotonic() + _DELETIONS_SETTLE_S)
         self._guard.passed(len(changes.deleted), time.monotonic())
+        self.latency.noticed(changes, known, seen)
         self._want(changes, seen, found_by="watch")
 
     def _open_only(
@@ -190,6 +202,9 @@ class Follower:
         self._scanner.directories -= gone
         before, self._unwatched = self._unwatched, [path for path in unwatched if path not in gone]
         now = time.monotonic()
+        metrics.watched_directories.set(len(self._scanner.directories) - len(self._unwatched))
+        metrics.unwatched_directories.set(len(self._unwatched))
+        metrics.polling.set(bool(self._unwatched or self._network))
         self._poll_at = now + _POLL_S if self._unwatched or self._network else float("inf")
         if not self._unwatched:
             self._renew_at = min(self._renew_at, now + _POLL_S)

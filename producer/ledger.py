@@ -260,6 +260,16 @@ class Ledger:
         [row] = self._rows(f"SELECT count(*) FROM documents WHERE wanted_seq > applied_seq{in_lane}", values)
         return int(row[0])
 
+    def oldest_seq(self, lane: Lane) -> int | None:
+        """The lowest seq that is due in a lane: microseconds since the epoch, when it was noticed or tried last."""
+        [row] = self._rows("SELECT min(wanted_seq) FROM documents WHERE wanted_seq > applied_seq AND lane = ?", (lane,))
+        return None if row[0] is None else int(row[0])
+
+    def last_outcome(self) -> float:
+        """When a document was settled last, in seconds since the epoch; 0 if none ever was."""
+        [row] = self._rows("SELECT max(applied_at) FROM documents")
+        return float(row[0] or 0)
+
     # -- what is wanted --------------------------------------------------------------------------------------
 
     def want(self, changes: Changes, seen: Mapping[bytes, Seen], lane: Lane) -> None:

@@ -10,15 +10,17 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from headwater import tracing
 from headwater.document import document_id, in_collection
 from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
-from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, census_to_wire, queue_name
+from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, Outcome, census_to_wire, queue_name
+from headwater.metrics import documents_hinted, hints_published
 from producer.ledger import Due, Ledger
 from producer.queues import Queues
 from producer.suspects import Suspects
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "blame"]
 
 #: documents and bytes in one bulk hint: enough to share the cost of a message and of a flush
 _HINT_DOCUMENTS = 64
@@ -30,7 +32,7 @@ _LIVE_WINDOW = 64
 _LIVE_ALONE = 32
 #: seconds between two looks at the workers, and after which a hint is lost that nobody has
 _LOOK_S = 2.0
-_UNCLAIMED_S = 6.0
+_UNCLAIMED_S = 4.0
 _LANES: tuple[Lane, ...] = ("live", "bulk")
 
 
@@ -42,6 +44,14 @@ class _Flight:
     deadline: float
     #: when it was first seen that it lies in no queue and no worker has it in hand; None if that is not so
     unclaimed_since: float | None = None
+    #: a worker was seen to have it in hand
+    claimed: bool = False
+
+
+def blame(ledger: Ledger, path: bytes, deaths: int) -> None:
+    """A document at which the worker dies each time has had its tries."""
+    reason = f"the worker died at {deaths} tries while it worked on this document"
+    ledger.applied(Outcome(path, ledger.wanted_seq(path), "failed", reason=reason), 0)
 
 
 @dataclass
@@ -70,6 +80,8 @@ class Publisher:
     _given_up: set[bytes] | None = None
     _workers: float = 1.0
     _looked_at: float = 0.0
+    #: hints were given up since this was asked last
+    _lost: bool = False
 
     def ring(self, ledger: Ledger) -> None:
         """Publish hints for due documents while the windows have room. Raises BrokerUnavailable."""
@@ -78,8 +90,11 @@ class Publisher:
             self._purge = False
         self._expire()
         if self.fleet:
-            self._look_after_fleet()
+            killer = self._look_after_fleet()
             self._renew(ledger)
+            if killer is not None:
+                with ledger.transaction():
+                    blame(ledger, *killer)
         room: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": round(self.bulk_window * max(1.0, self._workers))}
         for flight in {id(flight): flight for flight in self._in_flight.values()}.values():
             room[flight.lane] -= 1
@@ -122,13 +137,28 @@ class Publisher:
         self._in_flight.pop(path, None)
         self._suspects.landed(path)
 
+    @property
+    def on_their_way(self) -> bool:
+        """Whether any hint is out without an outcome."""
+        return bool(self._in_flight)
+
+    def hints_waiting(self) -> int:
+        """Messages in the queues that no worker has taken. Raises BrokerUnavailable."""
+        return self.queues.waiting("live") + self.queues.waiting("bulk")
+
     def forget_all(self) -> None:
         """Whatever was on its way may be lost (a worker or the broker started anew)."""
         self._give_up(list(self._in_flight))
 
+    def lost_hints(self) -> bool:
+        """Whether hints were given up since the last call, for which a worker that was cut off may yet write."""
+        lost, self._lost = self._lost, False
+        return lost
+
     def _give_up(self, paths: Iterable[bytes]) -> None:
         for path in paths:
             del self._in_flight[path]
+            self._lost = self.fleet
             if self._given_up is not None:
                 self._given_up.add(path)
 
@@ -140,12 +170,12 @@ class Publisher:
                 ledger.renew(self._given_up)
             self._given_up = set()
 
-    def _look_after_fleet(self) -> None:
+    def _look_after_fleet(self) -> tuple[bytes, int] | None:
         """Count the workers, and give up hints that lie in no queue and that no worker has in hand: they went with a
-        worker, or between queue and worker."""
+        worker, or between queue and worker. Returns what ``worker_died`` does."""
         now = time.monotonic()
         if now - self._looked_at < _LOOK_S:
-            return
+            return None
         self._looked_at = now
         self._workers = self.queues.workers()
         empty = {lane for lane in _LANES if not self.queues.waiting(lane)}
@@ -156,13 +186,16 @@ class Publisher:
         paths = [path for group in flights.values() for path in group]
         ids = [document_id(in_collection(path, self.source)) for path in paths]
         claimed = {path for path, held in zip(paths, self.queues.claimed(ids), strict=True) if held}
+        dropped: list[bytes] = []
         for flight, group in flights.items():
             if not claimed.isdisjoint(group):
-                flight.unclaimed_since = None
+                flight.unclaimed_since, flight.claimed = None, True
             elif flight.unclaimed_since is None:
                 flight.unclaimed_since = now
             elif now - flight.unclaimed_since >= _UNCLAIMED_S:
+                dropped += group if flight.claimed else []
                 self._give_up(group)
+        return self._suspects.worker_died(dropped, self.attempts) if dropped else None
 
     def _expire(self) -> None:
         """A hint whose time is over is rung for again, unless it may still lie in its queue: while no worker takes any,
@@ -222,15 +255,19 @@ class Publisher:
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s
-        self._send(APPLY_TASK, hint.to_wire(), hint.lane)
+        with tracing.published(hint) as headers:
+            self._send(APPLY_TASK, hint.to_wire(), hint.lane, headers)
+        hints_published.labels(hint.lane).inc()
+        documents_hinted.labels(hint.lane).inc(len(hint.items))
         reach("producer:published")
         flight = _Flight(hint.lane, deadline)
         for item in hint.items:
             self._in_flight[item.path] = flight
 
-    def _send(self, task: str, wire: dict[str, Any], lane: Lane) -> None:
+    def _send(self, task: str, wire: dict[str, Any], lane: Lane, headers: dict[str, str] | None = None) -> None:
+        name = queue_name(self.space, lane)
         try:
-            self.app.send_task(task, args=[wire], queue=queue_name(self.space, lane), retry=False)
+            self.app.send_task(task, args=[wire], queue=name, retry=False, headers=headers)
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
 

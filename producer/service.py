@@ -12,24 +12,29 @@ import queue
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from headwater import metrics, notify, tracing
 from headwater.broker import make_app, make_client
 from headwater.document import path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
 from headwater.failpoints import reach
 from headwater.messages import Census, Embedded, Hello, Outcome, events_key, namespace
+from headwater.metrics import PROCESS, PRODUCER, join, listen
 from headwater.settings import Settings
 from headwater.state import Layout, Lock
 from producer.census import CensusTaker, compare
 from producer.follower import Follower
 from producer.lease import Lease, Leased, LeaseLost
 from producer.ledger import Ledger
+from producer.numbers import CountsFile, LedgerNumbers
 from producer.outcomes import BrokerBack, Reader, ReaderDied, Reported
-from producer.publisher import Publisher
+from producer.publisher import Publisher, blame
 from producer.queues import Queues
 from producer.rules import Rules
 from producer.scanner import Scanner
+from producer.stall import Stall
 from producer.watcher import Dirty, Watcher
 
 __all__ = ["Producer"]
@@ -41,6 +46,8 @@ _BROKER_RETRY_S = 0.5
 #: how long ``once`` puts up with a service that cannot write (disk full, index away)
 _TROUBLE_S = 15.0
 _TICK_S = 0.25
+#: a worker that was cut off and is back may write what it had in hand for so long; then the index is counted again
+_LATE_WRITES_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,9 @@ class Producer:
         # (with a broker of one's own there may be no worker now to answer, so ``once`` does not wait for that)
         self._census = CensusTaker(settings.lease_s, settled=settings.broker_url is not None, due=self._greeted)
         self._trouble_since: float | None = None
+        self._stall = Stall(self._publisher.hints_waiting)
+        self._counts = CountsFile(layout)
+        self._end_metrics: Callable[[], None] = lambda: None
         self._ring_at = 0.0
         self._stopped = False
 
@@ -114,7 +124,9 @@ class Producer:
 
     def run(self, *, once: bool = False) -> None:
         """Raises HeadwaterError with ``once`` if the index cannot be brought in step."""
-        self._ledger.set_metas({"scanned": "0", "checked": "0", "folder": path_to_text(os.fsencode(self._root))})
+        folder = path_to_text(os.fsencode(self._root))
+        fresh = {"scanned": "0", "checked": "0", "reasons": "[]", "troubles": "{}"}
+        self._ledger.set_metas({**fresh, "folder": folder})
         try:
             self._begin()
             while not self._stopped:
@@ -128,6 +140,10 @@ class Producer:
     # -- begin and end ---------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
+        tracing.start(self._settings, "watch")
+        metrics.lease_held.set(1)  # the lock of the state directory
+        numbers = LedgerNumbers(self._settings, self._layout)
+        self._end_metrics = listen(self._settings, join(PRODUCER, PROCESS, numbers))
         self._check_pipeline()
         self._check_index()
         self._ledger.drop_old_tombstones()
@@ -136,6 +152,7 @@ class Producer:
             self._reader.start()
         else:
             self._lease.start()
+        notify.ready()
         self._follower.scan("the start")
 
     def _subscribe(self) -> None:
@@ -154,6 +171,8 @@ class Producer:
             raise
 
     def _end(self) -> None:
+        self._end_metrics()
+        tracing.end()
         self._watcher.stop()
         self._reader.stop()
         if self._lease is not None:
@@ -217,14 +236,18 @@ class Producer:
 
     def _keep_up(self) -> None:
         self._follower.keep_up()
+        self._counts.keep_up()
         if time.monotonic() >= self._ring_at and "folder" not in self._reasons and self._leads:
             self._ring()
 
     def _ring(self) -> None:
         try:
             self._publisher.ring(self._ledger)
+            if self._publisher.lost_hints():
+                self._census.again_in(_LATE_WRITES_S)
             self._ask_for_census()
             self._note("broker", None)
+            self._note("worker", self._stall.reason(self._publisher.on_their_way))
         except BrokerUnavailable as error:
             self._note("broker", str(error))
             self._ring_at = time.monotonic() + _BROKER_RETRY_S
@@ -281,11 +304,15 @@ class Producer:
     def _note_outcome(self, outcome: Outcome) -> set[bytes]:
         """Returns the path if it must be looked at again."""
         self._publisher.landed(outcome.path)
+        self._stall.landed()
+        metrics.outcomes.labels("service_failure" if outcome.service else outcome.state).inc()
         if outcome.state == "vanished" and self._scanner.look(outcome.path):
             reason = "the worker does not find the file: does it see the same folder?"
             outcome = replace(outcome, state="failed", reason=reason, retryable=True)
         seen = self._ledger.fingerprint(outcome.path)
         settled = self._ledger.applied(outcome, self._settings.attempts)
+        if settled:
+            self._follower.latency.settled(outcome)
         if outcome.state in ("indexed", "partial") and not self._ledger.wants_index(outcome.path):
             self._ledger.want_delete_again(outcome.path, outcome.seq)
         self._note("service", outcome.reason if outcome.service else None)
@@ -309,24 +336,19 @@ class Producer:
 
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
+        metrics.worker_starts.inc()
+        self._stall.landed()
         self._trouble_since = None  # that of an earlier worker may have ended with it
-        if (
-            self._settings.qdrant_url is None and self._greeted
-        ):  # an embedded index has one worker: this is its successor, and a first one has lost nothing
-            self._blame(self._publisher.worker_died())
+        # an embedded index has one worker: this is its successor, and a first one has lost nothing
+        succeeds = self._settings.qdrant_url is None and self._greeted
+        if succeeds and (killer := self._publisher.worker_died()) is not None:
+            blame(self._ledger, *killer)
         self._greeted = True
         self._ledger.set_meta("worker_pid", hello.worker.rpartition(":")[2])
         if self._ledger.meta("index_id") != hello.index_id:
             self._ledger.new_index(hello.index_id)
         self._census.expect()
         self._ledger.set_meta("checked", "0")
-
-    def _blame(self, killer: tuple[bytes, int] | None) -> None:
-        """A document at which the worker dies each time has had its tries."""
-        if killer is not None:
-            path, deaths = killer
-            reason = f"the worker died at {deaths} tries while it worked on this document"
-            self._ledger.applied(Outcome(path, self._ledger.wanted_seq(path), "failed", reason=reason), 0)
 
     def _hear_census(self, page: Census) -> None:
         """Compare what the index holds with the ledger; read again what is damaged, sweep what nobody wants."""
@@ -335,6 +357,8 @@ class Producer:
             return
         verdict = compare(self._ledger.versions(), counts)
         self._ledger.raise_seq(verdict.highest_seq)
+        metrics.census_findings.labels("damaged").inc(len(verdict.damaged))
+        metrics.census_findings.labels("unwanted").inc(len(verdict.unwanted))
         if verdict.findings:
             log.warning(
                 "the index is not what the ledger says: %d documents are read again, %d versions are swept",
@@ -364,9 +388,12 @@ class Producer:
         """Keep or clear the reason why a part of the service is degraded."""
         if self._reasons.get(part) == reason:
             return
+        metrics.trouble.labels(part).set(reason is not None)
         if reason is None:
             self._reasons.pop(part, None)
         else:
             log.warning("%s", reason)
             self._reasons[part] = reason
-        self._ledger.set_meta("reasons", json.dumps(list(self._reasons.values())))
+        self._ledger.set_metas(
+            {"reasons": json.dumps(list(self._reasons.values())), "troubles": json.dumps(self._reasons)}
+        )

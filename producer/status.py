@@ -8,10 +8,12 @@ import time
 from typing import Any
 
 from headwater.document import path_to_text
-from headwater.state import Layout, Troubles
-from producer.ledger import Ledger, Row
+from headwater.errors import SettingsError
+from headwater.state import Layout, Troubles, free_bytes
+from producer.ledger import Counts, Ledger, Row
+from producer.verdict import Cause, Facts, causes, health
 
-__all__ = ["Observer", "Progress", "forget_step", "read_status"]
+__all__ = ["Observer", "Progress", "check_state", "forget_step", "read_status"]
 
 
 def forget_step(layout: Layout) -> None:
@@ -77,31 +79,52 @@ class Progress:
         return self._ledger
 
 
-def read_status(layout: Layout, *, running: bool) -> dict[str, Any]:
+def check_state(layout: Layout) -> None:
+    """Raises SettingsError if the directory holds nothing of Headwater: its status would be that of a wrong name."""
+    names = (layout.ledger, layout.manifest, layout.service, layout.token, *map(layout.lock, ("up", "worker")))
+    if not any(path.exists() for path in names):
+        raise SettingsError(
+            f"{layout.root} holds no state of Headwater: run 'headwater up FOLDER' first, or name another directory "
+            "with --state-dir"
+        )
+
+
+def read_status(layout: Layout, *, running: bool, least_free_bytes: int = 0) -> dict[str, Any]:
     """The status as one JSON-able object.
 
     ``in_step`` (bool), ``checked`` (bool: the index was compared with the ledger since the start, and agreed),
     ``documents`` (numbers by state), ``chunks``, ``embedded_texts_total`` and
     ``reused_texts_total`` (since the index was made), ``health`` (ok, degraded, failing), ``reasons`` (list of
-    sentences), ``running`` (bool), ``folder``, ``state_dir``.
+    sentences), ``causes`` (the same with ``part``, ``health`` and ``next_step``, the worst first), ``running`` (bool),
+    ``folder``, ``state_dir``. Writing stops when less than ``least_free_bytes`` are free.
     """
     if not layout.ledger.exists():
         return _empty(layout)
     ledger = Ledger(layout.ledger, read_only=True)
     try:
-        return _status(ledger, layout, running=running)
+        return _status(ledger, layout, running=running, least_free_bytes=least_free_bytes)
     finally:
         ledger.close()
 
 
-def _status(ledger: Ledger, layout: Layout, *, running: bool) -> dict[str, Any]:
+def _causes(ledger: Ledger, layout: Layout, counts: Counts, *, running: bool, least_free_bytes: int) -> list[Cause]:
+    failed = next(iter(ledger.rows(state="failed", limit=1)), None) if counts.failed else None  # may be due by now
+    return causes(
+        Facts(
+            troubles=json.loads(ledger.meta("troubles") or "{}") if running else {},
+            processes=Troubles.read(layout).sentences if running else (),
+            waiting=counts.waiting,
+            failed=counts.failed,
+            example=None if failed is None else f"{path_to_text(failed.path)}: {failed.reason}",
+            free_bytes=free_bytes(layout.root),
+            least_free_bytes=least_free_bytes,
+        )
+    )
+
+
+def _status(ledger: Ledger, layout: Layout, *, running: bool, least_free_bytes: int = 0) -> dict[str, Any]:
     counts = ledger.counts()
-    reasons = [*json.loads(ledger.meta("reasons") or "[]"), *Troubles.read(layout).sentences] if running else []
-    failing = bool(reasons)
-    if counts.failed:
-        first = next(iter(ledger.rows(state="failed", limit=1)), None)  # it may be due again by now
-        example = "" if first is None else f", such as {path_to_text(first.path)}: {first.reason}"
-        reasons.append(f"{counts.failed} documents failed{example}")
+    found = _causes(ledger, layout, counts, running=running, least_free_bytes=least_free_bytes)
     return {
         "in_step": ledger.meta("scanned") == "1" and counts.waiting == 0 and not ledger.waiting(),
         "checked": ledger.meta("checked") == "1",
@@ -115,8 +138,9 @@ def _status(ledger: Ledger, layout: Layout, *, running: bool) -> dict[str, Any]:
         "chunks": counts.chunks,
         "embedded_texts_total": int(ledger.meta("embedded_total") or 0),
         "reused_texts_total": int(ledger.meta("reused_total") or 0),
-        "health": "failing" if failing and counts.waiting else "degraded" if reasons else "ok",
-        "reasons": reasons,
+        "health": health(found),
+        "reasons": [cause.cause for cause in found],
+        "causes": [cause.to_dict() for cause in found],
         "running": running,
         "folder": ledger.meta("folder"),
         "state_dir": str(layout.root),
@@ -134,6 +158,7 @@ def _empty(layout: Layout) -> dict[str, Any]:
         "reused_texts_total": 0,
         "health": "ok",
         "reasons": ["nothing is indexed yet: run 'headwater up FOLDER'"],
+        "causes": [],
         "running": False,
         "folder": None,
         "state_dir": str(layout.root),

@@ -33,6 +33,8 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from headwater.metrics import watches_lost
+
 __all__ = ["Dirty", "Watcher"]
 
 _EVENTS: list[type[FileSystemEvent]] = [
@@ -214,6 +216,7 @@ class Watcher:
         if len(self._marks.times) > _MOST_DIRTY:
             self._marks.times.clear()
             self._marks.new_directories.clear()
+            watches_lost.labels("storm").inc()
             return Dirty(frozenset(), rescan="a storm of events")
         self._handed = {path: at for path, at in self._handed.items() if now - at < self._debounce_s}
         ready = [path for path, mark in self._marks.times.copy().items() if self._due(path, mark) <= now]
@@ -233,18 +236,19 @@ class Watcher:
         """Why events may have been lost since the last look, after watching anew where that is needed."""
         if self._overflow.seen:
             self._overflow.seen = False
+            watches_lost.labels("overflow").inc()
             return "the kernel's event queue overflowed"
         identity = self._stat()
         if identity is None:
             gone, self._gone = self._gone, True
             return None if gone else "the folder is gone"
         if identity != self._identity or self._gone:
-            return self._watch_again("the folder was replaced")
+            return self._watch_again("replaced", "the folder was replaced")
         if self._observer is None or not self._alive(self._observer):
-            return self._watch_again("the watch was lost")
+            return self._watch_again("lost", "the watch was lost")
         if self._to_renew:
             self._to_renew = False
-            return self._watch_again("a directory had no watch")
+            return self._watch_again("unwatched", "a directory had no watch")
         return self._beat()
 
     def _beat(self) -> str | None:
@@ -255,7 +259,7 @@ class Watcher:
                 self._beaten_at = None
             elif now > self._beaten_at + _HEARTBEAT_ANSWER_S:
                 self._beaten_at = None
-                return self._watch_again("the watch does not answer")
+                return self._watch_again("deaf", "the watch does not answer")
         elif self._heartbeat_s and now >= self._beat_at:
             self._beat_at = now + self._heartbeat_s
             self._beaten_at = now if self._touch_heartbeat() else None
@@ -276,7 +280,7 @@ class Watcher:
         readers = [reader for emitter in emitters if (reader := getattr(emitter, "_inotify_fd", None)) is not None]
         return observer.is_alive() and all(thread.is_alive() for thread in (*emitters, *readers))
 
-    def _watch_again(self, reason: str) -> str | None:
+    def _watch_again(self, cause: str, reason: str) -> str | None:
         self._unsubscribe()
         _forget_dead_reader()
         try:
@@ -284,6 +288,7 @@ class Watcher:
         except OSError:
             return None  # not back yet: the next examination tries again
         self._gone = False
+        watches_lost.labels(cause).inc()
         return reason
 
     def _stat(self) -> tuple[int, int] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import worker_init, worker_shutdown
+from celery.signals import setup_logging, worker_init, worker_shutdown
 from celery.worker import state
 
 from headwater.broker import make_app
 from headwater.errors import ModelStalled
+from headwater.logs import log_to_stderr
 from headwater.settings import Settings
 from worker.runtime import Runtime
 from worker.tasks import register
@@ -19,6 +20,11 @@ _settings = Settings.load()
 _runtime = Runtime(_settings, on_stall=lambda: setattr(state, "should_stop", ModelStalled.exit_code))
 app = make_app(_settings)
 register(app, _runtime.parts, _runtime.census)
+
+
+@setup_logging.connect(weak=False)
+def _log(**_: Any) -> None:
+    log_to_stderr(_settings)
 
 
 @worker_init.connect(weak=False)

@@ -24,8 +24,8 @@ __all__ = ["Claims"]
 log = logging.getLogger(__name__)
 
 #: a lease that is not renewed ends after this long
-LEASE_MS = 15_000
-_RENEW_S = 5.0
+LEASE_MS = 10_000
+_RENEW_S = 2.5
 #: pauses between two looks at a document that another worker has
 _POLL_S = (0.05, 0.1, 0.2, 0.5)
 #: how long a hint waits for a document that another worker has; then it is left to the producer to ring again

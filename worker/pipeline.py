@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,14 +19,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater import metrics
 from headwater.batcher import Priority
 from headwater.document import content_hash, document_id, in_collection, path_to_text, rfc3339
 from headwater.errors import DiskFull, FolderError, IndexUnavailable, ModelError, ModelStalled, SandboxUnavailable
 from headwater.failpoints import reach
 from headwater.index import Chunk, DocumentState, DocumentWrite, Sparse, VectorIndex
 from headwater.index_qdrant import are_units
+from headwater.logs import about, origin
 from headwater.messages import Embedded, Event, Hint, Item, Lane, Outcome
 from headwater.points import pages
+from headwater.tracing import span
 from worker.kept import KeptVectors
 from worker.sandboxes import Extraction, ExtractionFailed, ExtractionRefused
 from worker.source import Source, SourceGone, SourceRefused, SourceUnreadable, read_source
@@ -127,7 +131,8 @@ class Pipeline:
             reach("worker:taken")
             outcomes, reused = self._index_and_delete(hint)
             reach("worker:applied")
-            self._index.flush()
+            with span("flush"), metrics.flush_seconds.time():
+                self._index.flush()
             reach("worker:flushed")
         except (IndexUnavailable, DiskFull, FolderError, SandboxUnavailable) as error:
             return [_service_failure(item, error) for item in hint.items], 0
@@ -183,8 +188,8 @@ class Pipeline:
             return Outcome(item.path, item.seq, "vanished")
         except SourceRefused as refusal:
             return replace(self._refused(item, str(refusal)), fingerprint=refusal.fingerprint)
-        except (SourceUnreadable, ExtractionFailed) as failure:
-            return self._failed(item, str(failure))
+        except SourceUnreadable as failure:
+            return self._failed(item, str(failure), str(failure))
 
     def _read(self, item: Item, held: DocumentState | None) -> _Read | Outcome:
         source = read_source(self._root, item.path, self._max_file_bytes)
@@ -198,16 +203,26 @@ class Pipeline:
         if item.operation == "spent":
             return self._spent(item, source, digest)
         try:
-            found = None if self._stored is None else self._stored.find(self._document_id(item), digest)
-            extraction = found or self._extractor.extract(path_to_text(item.path), source.data)
+            extraction = self._extract(item, digest, source)
         except ExtractionRefused as refusal:
             outcome = self._refused(item, str(refusal))
             return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)
         except ExtractionFailed as failure:
-            outcome = self._failed(item, str(failure))
+            outcome = self._failed(item, str(failure), failure.told)
             return replace(outcome, fingerprint=source.fingerprint, content_hash=digest)
         reach("worker:extracted", path_to_text(item.path))
         return _Read(item, source, digest, held, extraction)
+
+    def _extract(self, item: Item, digest: str, source: Source) -> Extraction:
+        """Raises ExtractionRefused and ExtractionFailed."""
+        document = self._document_id(item)
+        if self._stored is not None and (found := self._stored.find(document, digest)) is not None:
+            return found
+        started = time.monotonic()
+        with span("extract", document_id=document, bytes=len(source.data)):
+            extraction = self._extractor.extract(path_to_text(item.path), source.data)
+        metrics.extract_seconds.labels(metrics.capped(extraction.kind)).observe(time.monotonic() - started)
+        return extraction
 
     def _refused(self, item: Item, reason: str) -> Outcome:
         """Nothing of an earlier version stays in the index, nor what an interrupted try of this one wrote."""
@@ -219,9 +234,9 @@ class Pipeline:
         self._index.remove(self._document_id(item), item.seq + 1)
         return Outcome(item.path, item.seq, "failed", fingerprint=source.fingerprint, content_hash=digest)
 
-    def _failed(self, item: Item, reason: str) -> Outcome:
-        """An earlier version stays as long as another try is left."""
-        log.warning("%s failed: %s", path_to_text(item.path), reason)
+    def _failed(self, item: Item, reason: str, told: str) -> Outcome:
+        """An earlier version stays as long as another try is left. ``told`` is what a log may have."""
+        log.warning("%s failed: %s", path_to_text(item.path), told, extra=about(item.path))
         document = self._document_id(item)
         is_last = item.operation == "final"
         held = self._index.remove(document, item.seq + 1) if is_last else self._index.document_state(document)
@@ -246,24 +261,31 @@ class Pipeline:
             done, embedded = self._write_group(group, vectors, lane)
             outcomes += done
             fresh += embedded
-        return outcomes, max(0, len(hashes) - fresh)
+        reused = max(0, len(hashes) - fresh)
+        metrics.texts_reused.inc(reused)
+        return outcomes, reused
 
     def _write_group(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> tuple[list[Outcome], int]:
         try:
             fresh = self._fill_in(group, vectors, lane)
             reach("worker:embedded")
-            self._index.apply_all([self._document(read, read.extraction.chunks, vectors) for read in group])
+            documents = [self._document(read, read.extraction.chunks, vectors) for read in group]
+            chunks = sum(len(document.chunks) for document in documents)
+            with span("upsert", documents=len(documents), chunks=chunks), metrics.upsert_seconds.time():
+                self._index.apply_all(documents)
             return [_indexed(read) for read in group], fresh
         except (IndexUnavailable, DiskFull):
             raise
         except ModelStalled as stalled:
-            log.warning("%d documents are not embedded: %s", len(group), stalled)
+            paths = (read.item.path for read in group)
+            log.warning("%d documents are not embedded: %s", len(group), stalled, extra=about(*paths))
             return [self._suspected(read, stalled) for read in group], 0
         except Exception as error:  # whatever a text makes a model do is its document's outcome, and nobody else's
             if len(group) > 1:
                 parts = [self._write_group([read], vectors, lane) for read in group]
                 return [outcome for outcomes, _ in parts for outcome in outcomes], sum(fresh for _, fresh in parts)
-            outcome = self._failed(group[0].item, f"the text could not be embedded: {error}")
+            said = "the text could not be embedded"
+            outcome = self._failed(group[0].item, f"{said}: {error}", f"{said}: {origin(error)}")
             read = group[0]
             return [replace(outcome, fingerprint=read.source.fingerprint, content_hash=read.content_hash)], 0
 
@@ -271,7 +293,8 @@ class Pipeline:
         """A stalled model costs a document a try if its text was in the model; its last, if no other text was."""
         if not any(chunk.embedded in stalled.texts for chunk in read.extraction.chunks):
             return _service_failure(read.item, stalled)
-        outcome = self._failed(read.item, f"the text could not be embedded: {stalled}")
+        said = f"the text could not be embedded: {stalled}"
+        outcome = self._failed(read.item, said, said)
         return replace(outcome, shared=len(stalled.texts) > 1)
 
     def _fill_in(self, group: Sequence[_Read], vectors: dict[str, Vector], lane: Lane) -> int:
@@ -280,7 +303,9 @@ class Pipeline:
         fresh = 0
         for first in range(0, len(missing), _SLICE):
             part = missing[first : first + _SLICE]
-            rows, embedded = self._embed([chunk.embedded for chunk in part], "alone" if _is_last(group[0]) else lane)
+            with span("embed", texts=len(part)):
+                priority: Priority = "alone" if _is_last(group[0]) else lane
+                rows, embedded = self._embed([chunk.embedded for chunk in part], priority)
             if len(rows) != len(part):
                 raise ModelError(f"the model gave {len(rows)} vectors for {len(part)} texts")
             vectors.update(zip((chunk.text_hash for chunk in part), rows, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -14,6 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+
+from headwater import tracing
 from headwater.api import make_api
 from headwater.batcher import Batcher, Priority
 from headwater.broker import make_client
@@ -33,6 +38,7 @@ from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
 from headwater.messages import Hello, events_key, namespace
+from headwater.metrics import PROCESS, QUERY, WORKER, IndexPoints, join, listen
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, check_free_space, find_layout, known_layout
 from worker.census import census_pages
@@ -50,6 +56,8 @@ log = logging.getLogger(__name__)
 
 #: a worker that is ending may hold the lock and the shard for a moment
 _LOCK_WAIT_S = 20.0
+#: what the temporary directories of extraction children begin with, before the pid of their worker
+_HOMES = "headwater-work-"
 
 
 def _end_at_once(sentence: str) -> None:
@@ -67,14 +75,16 @@ class Runtime:
         *,
         status: Callable[[], dict[str, Any]] | None = None,
         progress: Progress | None = None,
+        numbers: Collector | None = None,
         on_stall: Callable[[], None] = lambda: None,
         place: ApiPlace | None = None,
     ) -> None:
-        """``progress`` tells how far the producer is, if it can be known here. ``on_stall`` is called when the model
-        hangs: this process is to report what it has, and to end. ``place``: where the API is if not on a port of our
-        own."""
+        """``progress`` and ``numbers`` tell how far the producer is, and its metrics, if they can be known here.
+        ``on_stall`` is called when the model hangs: this process is to report what it has, and to end. ``place``: where
+        the API is if not on a port of our own."""
         self._settings = settings
         self._progress = progress
+        self._numbers = numbers
         self._on_stall = on_stall
         self._status = status or (lambda: {"running": True})
         self._layout: Layout | None = None if settings.qdrant_url else find_layout(settings).create()
@@ -97,9 +107,12 @@ class Runtime:
         self._lock()
         index = open_index(settings, self._layout, on_damage=_end_at_once)
         self._closers.append(index.close)
+        tracing.start(settings, "work")
+        self._closers.append(tracing.end)
+        told = self._metrics(index, serve)
         greeted = self._open_early(index)
         if serve:
-            self._serve(index)
+            self._serve(index, told)
         embedder = load_embedder(settings)
         batcher = Batcher(
             embedder,
@@ -196,7 +209,16 @@ class Runtime:
                 index.flush()
         self._reporters[source].report(list(census_pages(name, index_id, counts)))
 
-    def _serve(self, index: VectorIndex) -> None:
+    def _metrics(self, index: VectorIndex, serve: bool) -> CollectorRegistry:
+        """What this process tells; the producer's numbers too, if it is the one place that is asked."""
+        parts: list[Collector] = [WORKER, PROCESS, IndexPoints(index.count)]
+        if serve:
+            parts += [QUERY] if self._numbers is None else [QUERY, self._numbers]
+        told = join(*parts)
+        self._closers.append(listen(self._settings, told))
+        return told
+
+    def _serve(self, index: VectorIndex, told: CollectorRegistry) -> None:
         layout = find_layout(self._settings).create()
         app = make_api(
             self._engine,
@@ -205,6 +227,7 @@ class Runtime:
             token=layout.read_token(),
             allowed_hosts=self._settings.allowed_hosts,
             index=index,
+            numbers=told,
         )
         self._serving = Serving(self._settings, layout, self._place, app, self._engine)
         self._serving.start()
@@ -274,7 +297,16 @@ class Runtime:
         return stored
 
     def _sandbox_homes(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix="headwater-")) if self._layout is None else self._layout.sandboxes
+        """In the state directory; workers of a server's index, several of which may share one, each have their own."""
+        if self._layout is not None:
+            return self._layout.sandboxes
+        for left in Path(tempfile.gettempdir()).glob(f"{_HOMES}*"):  # of one that was killed
+            pid = left.name.removeprefix(_HOMES).partition("-")[0]
+            if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and left.owner() == Path.home().owner():
+                shutil.rmtree(left, ignore_errors=True)
+        homes = Path(tempfile.mkdtemp(prefix=f"{_HOMES}{os.getpid()}-"))
+        self._closers.append(partial(shutil.rmtree, homes, ignore_errors=True))
+        return homes
 
     def _check_space(self) -> None:
         if self._layout is not None:

@@ -42,6 +42,7 @@ _MOST_CHUNKS = 100_000
 def main() -> None:
     """Serve requests from standard input until it ends."""
     requests, answers = sys.stdin.buffer, _claim_stdout()
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # now: it is out of reach later
     first = read_frame(requests)
     if first is None:
         return
@@ -54,6 +55,7 @@ def main() -> None:
     import_module("worker.members")  # now, not at the expense of the first document
     server = _Server(ModelTokenizer(tokenizer_json.decode()), setup)
     write_frame(answers, {"ready": True})
+    _be_silent(nowhere)
     while (request := read_frame(requests)) is not None:
         replies = _Replies(answers, request[0].get("id"))
         answer = server.answer(*request, announce=replies.announce)
@@ -86,6 +88,12 @@ def _claim_stdout() -> BinaryIO:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return answers
+
+
+def _be_silent(nowhere: int) -> None:
+    """What a library says of a document may quote it: the worker's log is no place for that."""
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
 
 
 class _EngineBroken(Exception):

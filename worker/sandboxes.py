@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from headwater.errors import SandboxUnavailable
 from headwater.failpoints import reach
+from headwater.metrics import sandbox_deaths
 from worker.answers import Answer, Extraction, Failure, Refusal, understand
 from worker.exchange import Ended, Exchange, Garbled, Late
 from worker.homes import Home, TooMuchWritten
@@ -52,13 +53,23 @@ _SIGNALS = {
     signal.SIGXFSZ: "wrote a larger file than it is allowed",
 }
 
+_LABELS = {
+    signal.SIGKILL: "memory",
+    signal.SIGXCPU: "cpu",
+    signal.SIGALRM: "timeout",
+    signal.SIGXFSZ: "disk",
+}
+
 
 class ExtractionRefused(Exception):
     """The document is not for us, and will not be with the same content."""
 
 
 class ExtractionFailed(Exception):
-    """The child died or gave up on this document: worth another try within the budget."""
+    """The child died or gave up on this document: worth another try within the budget. ``told`` is what a log may have
+    of it: a reader's message may quote the document."""
+
+    told = "the extraction failed: 'headwater failures' tells why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +160,13 @@ class _Child:
             reply = self._receive(number)
             answer = understand(reply, number)
         except Late:
-            raise _Dead(f"the extraction took longer than {self._timeout_s:.0f} s") from None
+            raise _Dead("timeout", f"the extraction took longer than {self._timeout_s:.0f} s") from None
         except Ended:
-            raise _Dead(self._obituary()) from None
+            raise _Dead(*self._obituary()) from None
         except TooMuchWritten:
-            raise _Dead("the extraction wrote more to the disk than it is allowed") from None
+            raise _Dead("disk", "the extraction wrote more to the disk than it is allowed") from None
         except Garbled as error:
-            raise _Dead(f"the extraction gave no proper answer: {error}") from None
+            raise _Dead("garbled", f"the extraction gave no proper answer: {error}") from None
         self._tidy()
         self._spent |= reply.get("last") is True  # it ends, which may not show yet
         self._spent |= isinstance(answer, Failure)  # whatever broke may be broken still: the next gets a new child
@@ -183,14 +194,15 @@ class _Child:
             log.warning("the home of an extraction child could not be emptied, so it ends: %s", error)
             self._spent = True
 
-    def _obituary(self) -> str:
-        """Why it closed its pipes: it has ended, or will be."""
+    def _obituary(self) -> tuple[str, str]:
+        """Why it closed its pipes, as a label and a sentence: it has ended, or will be."""
         code = self._exit_code(time.monotonic() + _GRACE_S)
         if code is None:
-            return "the extraction closed its pipes"
+            return "ended", "the extraction closed its pipes"
         if code >= 0:
-            return f"the extraction ended by itself (status {code})"
-        return f"the extraction {_SIGNALS.get(signal.Signals(-code), f'died by signal {-code}')}"
+            return "ended", f"the extraction ended by itself (status {code})"
+        number = signal.Signals(-code)
+        return _LABELS.get(number, "crash"), f"the extraction {_SIGNALS.get(number, f'died by signal {-code}')}"
 
     def _exit_code(self, deadline: float) -> int | None:
         """Its exit code (a signal's is negative), without letting go of its process id."""
@@ -218,7 +230,12 @@ class _Child:
 
 
 class _Dead(ExtractionFailed):
-    """A failure after which the child cannot be used."""
+    """A failure after which the child cannot be used; ``label`` says of which sort."""
+
+    def __init__(self, label: str, reason: str) -> None:
+        super().__init__(reason)
+        self.told = "the extraction gave no proper answer" if label == "garbled" else reason
+        sandbox_deaths.labels(label).inc()
 
 
 class _MemberFailed(ExtractionFailed):

@@ -10,8 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from celery.signals import worker_shutting_down
 from celery.worker import state
+from prometheus_client.registry import Collector
 
+from headwater import notify
 from headwater.broker import make_app
 from headwater.errors import ModelStalled
 from headwater.local import Progress
@@ -31,6 +34,7 @@ def run_worker(
     serve: bool,
     status: Callable[[], dict[str, Any]] | None = None,
     progress: Progress | None = None,
+    numbers: Collector | None = None,
     place: ApiPlace | None = None,
 ) -> None:
     """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError.
@@ -38,7 +42,14 @@ def run_worker(
     A model that hangs ends the process, once it has drained, with the status of ModelStalled.
     """
     stalled = threading.Event()
-    runtime = Runtime(settings, status=status, progress=progress, on_stall=lambda: _drain(stalled), place=place)
+    runtime = Runtime(
+        settings,
+        status=status,
+        progress=progress,
+        numbers=numbers,
+        on_stall=lambda: _drain(stalled),
+        place=place,
+    )
     app = make_app(settings)
     register(app, runtime.parts, runtime.census)
     try:
@@ -51,16 +62,22 @@ def run_worker(
             loglevel=settings.log_level.upper(),
             without_mingle=True,
             without_gossip=True,
-            without_heartbeat=True,
+            without_heartbeat=not settings.celery_events,
             quiet=True,
         )
         log.info("the worker takes hints")
+        notify.ready()
         worker.start()
     finally:
         runtime.close()
     if stalled.is_set():
         logging.shutdown()
         os._exit(ModelStalled.exit_code)  # a thread hangs in native code: an orderly end would wait for it, or crash
+
+
+@worker_shutting_down.connect(weak=False)
+def _tell(**_: Any) -> None:
+    notify.stopping()
 
 
 def _drain(stalled: threading.Event) -> None:

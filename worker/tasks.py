@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 from celery import Celery
 
+from headwater import metrics, tracing
 from headwater.errors import IndexUnavailable, MessageError
 from headwater.failpoints import reach
+from headwater.logs import about, origin
 from headwater.messages import APPLY_TASK, CENSUS_TASK, Event, Hint, Outcome, census_from_wire
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
@@ -34,7 +36,13 @@ def register(
         except MessageError as error:
             log.warning("a hint was dropped: %s", error)  # forged or foreign: the ledger rings for what is due
             return
-        reporter.report(_apply(pipeline, hint))
+        metrics.hints_taken.labels(hint.lane).inc()
+        with (
+            tracing.taken(hint, apply.request.headers),
+            metrics.hints_under_way.track_inprogress(),
+            metrics.hint_seconds.labels(hint.lane).time(),
+        ):
+            reporter.report(_apply(pipeline, hint))
         reach("worker:reported")
 
     @app.task(name=CENSUS_TASK)
@@ -50,6 +58,7 @@ def _apply(pipeline: Pipeline, hint: Hint) -> list[Event]:
     try:
         return pipeline.apply(hint)
     except Exception as error:
-        log.exception("a hint of %d documents failed", len(hint.items))
+        named = about(*(item.path for item in hint.items))
+        log.error("a hint of %d documents failed: %s", len(hint.items), origin(error), extra=named, exc_info=True)
         reason = f"unexpected {type(error).__name__}: {error}"
         return [Outcome(item.path, item.seq, "failed", reason=reason, retryable=True) for item in hint.items]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ import sys
 import threading
 import time
 import tomllib
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ import redis
 import yaml
 from typer.testing import CliRunner
 
-from headwater.broker import embedded_binary
+from headwater.broker import embedded_binary, make_app, reachable
 from headwater.cli import app
 from headwater.settings import Settings
 
@@ -36,6 +39,11 @@ COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 EXAMPLE = ROOT / "deploy" / ".env.example"
 PARTS = ("producer", "worker", "query")
+#: images of the Dockerfile, and the part that each of them runs
+TARGETS = {
+    "producer": "producer", "query": "query", "query-model": "query", "worker": "worker", "worker-cuda": "worker",
+    "flower": "flower",
+}  # fmt: skip
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]
 
 #: seconds in which a worker drains, as headwater.supervisor allows it
@@ -45,14 +53,20 @@ _PINNED = re.compile(r"^[\w./-]+:v?\d+\.\d+\.\d+(-[a-z0-9.]+)*$")
 #: environment of other libraries that the parts may be given
 _FOREIGN = {"HF_HOME", "HF_HUB_OFFLINE"}
 #: variables for Compose itself and the builds
-_COMPOSE_ONLY = {"DOCUMENTS", "QUERY_PORT", "APP_UID", "APP_GID", "TORCH_INDEX_URL"}
+_COMPOSE_ONLY = {
+    "DOCUMENTS", "QUERY_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "FLOWER_PORT", "FLOWER_BASIC_AUTH", "REDIS_PASSWORD",
+    "APP_UID", "APP_GID", "TORCH_INDEX_URL", "TORCH_CUDA_INDEX_URL", "BAKED_MODEL",
+}  # fmt: skip
+#: and those that Compose hands on to parts under the same name
+_HANDED_ON = {"CELERY_BROKER_URL", "QDRANT_URL", "QDRANT_API_KEY"}
 
 
 # -- the files --------------------------------------------------------------------------------------------------
 
 
-def test_the_compose_file_follows_the_compose_specification() -> None:
-    done = _run(_tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(COMPOSE))
+def test_the_compose_files_follow_the_compose_specification() -> None:
+    files = [str(COMPOSE), str(ROOT / "deploy" / "compose.gpu.yml")]
+    done = _run(_tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *files)
     assert done.returncode == 0, done.stdout
 
 
@@ -68,10 +82,11 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_only_the_query_api_is_published_and_only_on_loopback() -> None:
+def test_only_the_query_api_and_what_was_asked_for_are_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert list(published) == ["query"]
-    assert all(port.startswith("127.0.0.1:") for port in published["query"])
+    assert set(published) == {"query", "prometheus", "grafana", "flower"}
+    assert {name for name in SERVICES if "profiles" in SERVICES[name]} == {"prometheus", "grafana", "flower"}
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert not any("network_mode" in service for service in SERVICES.values())
 
 
@@ -105,6 +120,7 @@ def test_a_service_waits_until_what_it_needs_is_healthy(name: str) -> None:
     needs = SERVICES[name].get("depends_on", {})
     assert all(need == {"condition": "service_healthy"} for need in needs.values())
     wanted = {"producer": {"redis"}, "worker": {"redis", "qdrant"}, "query": {"qdrant", "worker"}}
+    wanted |= {"grafana": {"prometheus"}, "flower": {"redis"}}
     assert set(needs) == wanted.get(name, set())
 
 
@@ -124,40 +140,62 @@ def test_images_are_pinned_to_a_version() -> None:
     images = [service["image"] for service in SERVICES.values() if "image" in service]
     stages = _stages()
     bases = set(stages.values()) - set(stages)
-    assert len(images) == 2 and len(bases) == 1
+    assert len(images) == 4 and len(bases) == 1
     for image in (*images, *bases):
         assert _PINNED.match(image), image
 
 
 def test_no_image_runs_as_root() -> None:
-    users = {line.split()[1] for name in PARTS for line in _instructions(name, "USER")}
+    users = {line.split()[1] for name in TARGETS for line in _instructions(name, "USER")}
     assert users == {"${APP_UID}:${APP_GID}"}
-    assert all(len(_instructions(name, "USER")) == 1 for name in PARTS)
+    assert all(len(_instructions(name, "USER")) == 1 for name in TARGETS)
     defaults = dict(line.split()[1].split("=") for line in _instructions("base", "ARG"))
     assert all(int(number) > 0 for number in defaults.values())
-    assert SERVICES["redis"]["user"].split(":")[0] != "0"
+    assert all(SERVICES[name]["user"].split(":")[0] != "0" for name in ("redis", "prometheus", "grafana"))
     assert SERVICES["qdrant"]["image"].endswith("-unprivileged")
 
 
-def test_the_commands_are_commands_of_headwater() -> None:
-    for name in PARTS:
+def test_each_image_runs_the_command_of_its_part_and_says_whether_it_is_well() -> None:
+    stages = _stages()
+    assert set(TARGETS) == set(stages) - {"base", "torch", "torch-cuda"}
+    for name, part in TARGETS.items():
         [default] = _instructions(name, "CMD")
-        for command in (SERVICES[name]["command"], yaml.safe_load(default.removeprefix("CMD "))):
-            assert command[0] == "headwater"
+        command = json.loads(default.removeprefix("CMD "))
+        assert command == SERVICES[part]["command"]
+        assert len(_instructions(name, "HEALTHCHECK")) == 1
+        if part != "flower":
             assert CliRunner().invoke(app, [*command[1:], "--help"]).exit_code == 0, command
     assert CliRunner().invoke(app, ["work", "--no-such-option", "--help"]).exit_code != 0
+
+
+def test_only_what_needs_a_model_has_torch() -> None:
+    bases = _stages()
+    assert {name for name in TARGETS if bases[name].startswith("torch")} == {"query-model", "worker", "worker-cuda"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    without = [*project["dependencies"], *(project["optional-dependencies"][name] for name in ("gateway", "flower"))]
+    assert not re.search("torch|transformers", str(without))
+    assert SERVICES["query"]["build"]["target"] == "query"
+    assert SERVICES["query"]["environment"]["HEADWATER_EMBED_URL"] == "http://worker:6780"
+    assert SERVICES["worker"]["environment"]["HEADWATER_ALLOWED_HOSTS"] == "worker"
+
+
+def test_a_model_is_baked_in_alike_where_there_is_one() -> None:
+    """Run once by hand: it takes 15 s, and what it saves can be loaded."""
+    commands = {name: line for name in TARGETS for line in _body(name) if ".save('/opt/model')" in line}
+    assert set(commands) == {"query-model", "worker", "worker-cuda"} and len(set(commands.values())) == 1
+    assert all('ARG MODEL=""' in _body(name) for name in commands)
 
 
 def test_environment_names_are_settings() -> None:
     names = {alias for field, info in Settings.model_fields.items() for alias in _names(field, info.validation_alias)}
     given = {variable for part in PARTS for variable in SERVICES[part]["environment"]}
     assert given <= names | _FOREIGN
-    assert _example_variables() <= names | _COMPOSE_ONLY
+    assert _example_variables() <= names | _COMPOSE_ONLY | {"HEADWATER_CELERY_EVENTS"}
 
 
 def test_the_example_names_each_variable_of_the_compose_file() -> None:
     used = set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE.read_text("utf-8")))
-    assert used == _COMPOSE_ONLY | {"QDRANT_API_KEY"}
+    assert used == _COMPOSE_ONLY | _HANDED_ON
     assert used <= _example_variables()
 
 
@@ -173,21 +211,32 @@ def test_the_build_sees_the_package_and_nothing_else() -> None:
 
 def test_extras_that_the_images_install_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert set(re.findall(r"/src\[(\w+)\]", DOCKERFILE.read_text("utf-8"))) <= set(project["optional-dependencies"])
+    named = re.findall(r"/src\[([\w,]+)\]", DOCKERFILE.read_text("utf-8"))
+    assert {extra for names in named for extra in names.split(",")} <= set(project["optional-dependencies"])
 
 
 def test_no_package_index_is_named() -> None:
     for path in (COMPOSE, DOCKERFILE, EXAMPLE):
         hosts = set(re.findall(r"https?://([\w.-]+)", path.read_text("utf-8")))
-        assert hosts <= {"qdrant", "127.0.0.1"}, path
+        assert hosts <= {"qdrant", "worker", "127.0.0.1"}, path
 
 
 # -- what they say, run ------------------------------------------------------------------------------------------
 
 
-def test_the_broker_takes_its_flags_and_never_evicts(tmp_path: Path) -> None:
-    with _broker(tmp_path) as client:
+@pytest.mark.parametrize("password", ["", "s3cret"])
+def test_the_broker_takes_its_flags_and_its_password_and_never_evicts(tmp_path: Path, password: str) -> None:
+    with _broker(tmp_path, password) as client:
         config = client.config_get("*")
+        assert config["requirepass"] == password
+        port = client.connection_pool.connection_kwargs["port"]
+        url = f"redis://:{password}@127.0.0.1:{port}/0"  # as the compose file writes it, also without one
+        assert reachable(Settings(broker_url=url, state_dir=tmp_path))
+        with make_app(Settings(broker_url=url, state_dir=tmp_path)).connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1)
+        if shutil.which("redis-cli") is not None:
+            assert _broker_is_well(tmp_path, password, port)
+            assert not password or not _broker_is_well(tmp_path, "another", port)
     assert config["maxmemory-policy"] == "noeviction"
     assert config["maxmemory"] == str(256 * 1024**2)
     assert config["save"] == "60 1"
@@ -212,35 +261,76 @@ def test_the_health_check_of_qdrant_reads_the_status(status: int, healthy: bool)
     assert _run(*check).returncode != 0, "nobody listens any more"
 
 
-@pytest.mark.timeout(240)
-def test_producer_and_worker_run_as_configured_and_their_health_checks_tell(tmp_path: Path) -> None:
-    """With Qdrant's embedded engine in the place of the server, and the broker's flags of the compose file."""
+@pytest.mark.timeout(300)
+def test_the_parts_run_as_configured_and_their_health_checks_tell(tmp_path: Path) -> None:
+    """With Qdrant's embedded engine in the place of the server, and the broker's command of the compose file. The query
+    server has a copy of the index, which a server would share."""
     documents = tmp_path / "documents"
     documents.mkdir()
     (documents / "river.md").write_text("# River\n\nThe headwater is where a river begins.\n")
-    port = _free_port()
+    ports = {part: str(_free_port()) for part in PARTS}
     with _broker(tmp_path) as client:
         here = {
-            "redis://redis:6379/0": f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0",
+            SERVICES["worker"]["environment"]["CELERY_BROKER_URL"]: (
+                f"redis://:@127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0"
+            ),
             "/documents": str(documents),
             "/state": str(tmp_path / "state"),
-            "/tmp/headwater": str(tmp_path / "worker"),
             "/models": str(tmp_path / "models"),
-            "6780": str(port),
+            "0.0.0.0": "127.0.0.1",
+            "http://worker:6780": f"http://127.0.0.1:{ports['worker']}",
         }
-        environments = {part: _environment(part, here) for part in ("producer", "worker")}
-        checks = {part: [word.replace("6780", str(port)) for word in _check(part)] for part in environments}
+        environments = {
+            part: _environment(part, {**here, "/tmp/headwater": str(tmp_path / part), "6780": port})
+            | {"HEADWATER_METRICS_PORT": str(_free_port())}
+            for part, port in ports.items()
+        }
+        checks = {part: [word.replace("6780", ports[part]) for word in _check(part)] for part in PARTS}
 
         def healthy(part: str) -> bool:
             return _run(*checks[part], cwd=tmp_path, env=environments[part]).returncode == 0
 
-        assert not healthy("producer") and not healthy("worker")
+        assert not any(map(healthy, PARTS))
         with _part("producer", environments, tmp_path), _part("worker", environments, tmp_path):
             _wait_until(lambda: healthy("producer"), 90)
             _wait_until(lambda: healthy("worker"), 120)
             _wait_until(lambda: '"in_step": true' in _status(environments["producer"], tmp_path), 60)
             assert '"indexed": 1' in _status(environments["producer"], tmp_path)
-        assert not healthy("producer") and not healthy("worker")
+            kept = shutil.ignore_patterns("*.lock", "service.json", "sandbox")
+            shutil.copytree(tmp_path / "worker", tmp_path / "query", ignore=kept)
+            with _part("query", environments, tmp_path):
+                _wait_until(lambda: healthy("query"), 90)
+                asked = f"http://127.0.0.1:{ports['query']}/v1/search"
+                body = json.dumps({"text": "where does it spring", "mode": "dense"}).encode()
+                with urllib.request.urlopen(asked, body, timeout=30) as answer:
+                    assert json.load(answer)["hits"][0]["path"] == "river.md"
+                for part in PARTS:
+                    metrics = f"http://127.0.0.1:{environments[part]['HEADWATER_METRICS_PORT']}/metrics"
+                    with urllib.request.urlopen(metrics, timeout=30) as answer:
+                        assert b"headwater_" in answer.read()
+        assert not any(map(healthy, PARTS))
+
+
+def test_flower_shows_the_broker_and_its_health_check_tells(tmp_path: Path) -> None:
+    port = str(_free_port())
+    with _broker(tmp_path) as client:
+        url = f"redis://:@127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0"
+        environment = {**os.environ, "CELERY_BROKER_URL": url, "FLOWER_BASIC_AUTH": ""}
+        command = [word.replace("5555", port).replace("0.0.0.0", "127.0.0.1") for word in SERVICES["flower"]["command"]]
+        check = [word.replace("5555", port) for word in _check("flower")]
+        assert _run(*check).returncode != 0
+        with open(tmp_path / "flower.log", "wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command], cwd=tmp_path, env=environment, stdout=log, stderr=log
+            )
+        try:
+            _wait_until(lambda: _run(*check).returncode == 0, 60)
+            # whoever may look may not act without a password
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/workers", timeout=10)
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 # -- means -------------------------------------------------------------------------------------------------------
@@ -267,10 +357,16 @@ def _stages() -> dict[str, str]:
 
 
 def _instructions(stage: str, instruction: str) -> list[str]:
-    """The instructions of one kind in one stage, its bases not included."""
-    body = re.split(r"^FROM .* AS ", DOCKERFILE.read_text("utf-8"), flags=re.M)[1:]
-    [lines] = [part.splitlines()[1:] for part in body if part.splitlines()[0] == stage]
-    return [line for line in lines if line.startswith(f"{instruction} ")]
+    """The instructions of one kind in one stage, its bases not included; continued lines as one."""
+    joined = "\n".join(_body(stage)).replace("\\\n", " ").splitlines()
+    return [line for line in joined if line.startswith(f"{instruction} ")]
+
+
+def _body(stage: str) -> list[str]:
+    """The lines of one stage."""
+    bodies = re.split(r"^FROM .* AS ", DOCKERFILE.read_text("utf-8"), flags=re.M)[1:]
+    [lines] = [part.splitlines()[1:] for part in bodies if part.splitlines()[0] == stage]
+    return lines
 
 
 def _names(field: str, alias: Any) -> set[str]:
@@ -325,12 +421,18 @@ def _part(part: str, environments: dict[str, dict[str, str]], cwd: Path) -> Iter
 
 
 @contextlib.contextmanager
-def _broker(directory: Path) -> Iterator[redis.Redis]:
-    """A real server with the flags of the compose file; the name of the program is left out."""
+def _broker(directory: Path, password: str = "") -> Iterator[redis.Redis]:
+    """A real server with the command of the compose file; only its port and directory are of this machine."""
     port = _free_port()
-    flags = [*SERVICES["redis"]["command"][1:], "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
-    process = subprocess.Popen([embedded_binary(), *flags], stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port, decode_responses=True)
+    (directory / "bin").mkdir()
+    server = directory / "bin" / "valkey-server"
+    server.write_text(
+        f'#!/bin/sh\nexec {embedded_binary()} "$@" --port {port} --bind 127.0.0.1 --dir "{directory}" --daemonize no\n'
+    )
+    server.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{server.parent}:{os.environ['PATH']}", "REDIS_PASSWORD": password}
+    process = subprocess.Popen(_unescaped(SERVICES["redis"]["command"]), stdout=subprocess.DEVNULL, env=environment)
+    client = redis.Redis(port=port, password=password or None, decode_responses=True)
     try:
         _wait_until(lambda: _answers(client), 90)
         yield client
@@ -338,6 +440,14 @@ def _broker(directory: Path) -> Iterator[redis.Redis]:
         client.close()
         process.terminate()
         process.wait(15)
+
+
+def _broker_is_well(directory: Path, password: str, port: int) -> bool:
+    """Its health check, with Redis' client in the place of Valkey's."""
+    (directory / "bin" / "valkey-cli").write_text(f'#!/bin/sh\nexec redis-cli -p {port} "$@"\n')
+    (directory / "bin" / "valkey-cli").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{directory / 'bin'}:{os.environ['PATH']}", "REDIS_PASSWORD": password}
+    return _run(*_check("redis"), env=environment).returncode == 0
 
 
 def _answers(client: redis.Redis) -> bool:

@@ -58,7 +58,7 @@ KINDS = [pytest.param(LEAST, id="least"), pytest.param(MOST, id="most"), pytest.
 
 #: the oldest and the newest Kubernetes whose schemas the test extra has and that Chart.yaml allows
 _KUBERNETES = ("1.29", "1.37")
-_FOREIGN = {"HF_HOME", "HF_HUB_OFFLINE", "HEADWATER_METRICS_HOST", "HEADWATER_METRICS_PORT"}
+_FOREIGN = {"HF_HOME", "HF_HUB_OFFLINE"}
 
 #: what KEDA's documentation names as parameters of these triggers; its schema takes any
 _TRIGGERS = {
@@ -175,6 +175,7 @@ def test_each_part_runs_the_command_of_compose_with_its_environment() -> None:
         assert CliRunner().invoke(app, [*container["command"][1:], "--help"]).exit_code == 0
         given = set(_environment(MOST, part))
         needless = {"CELERY_BROKER_URL", "HEADWATER_PORT"} if part != "worker" else set()
+        needless |= {"HF_HOME", "HF_HUB_OFFLINE"} if part == "query" else set()
         needless |= {"QDRANT_URL", "HF_HOME", "HF_HUB_OFFLINE"} if part == "producer" else set()
         assert set(SERVICES[part]["environment"]) - needless <= given
         assert given <= _settings() | _FOREIGN
@@ -236,8 +237,11 @@ def test_selectors_find_exactly_their_own_pods() -> None:
         assert chosen(deployment["spec"]["selector"]["matchLabels"]) == {deployment["metadata"]["name"]}
     for budget in _of(MOST, "PodDisruptionBudget"):
         assert chosen(budget["spec"]["selector"]["matchLabels"]) == {budget["metadata"]["name"]}
-    [service] = _of(MOST, "Service")
-    assert chosen(service["spec"]["selector"]) == {service["metadata"]["name"]}
+    services = {found["metadata"]["name"]: chosen(found["spec"]["selector"]) for found in _of(MOST, "Service")}
+    assert services == {
+        "docs-headwater-query": {"docs-headwater-query"},
+        "docs-headwater-embed": {name for name in pods if "-worker-" in name},
+    }
     [monitor] = _of(MOST, "PodMonitor")
     assert chosen(monitor["spec"]["selector"]["matchLabels"]) == set(pods)
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
@@ -246,7 +250,7 @@ def test_selectors_find_exactly_their_own_pods() -> None:
         ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
         settings = {entry["name"]: entry.get("value") for entry in container["env"]}
         assert ports[endpoint["port"]] == settings["HEADWATER_METRICS_PORT"]
-        assert ports.get("http", settings.get("HEADWATER_PORT")) == settings.get("HEADWATER_PORT")
+        assert ports.get("http", ports.get("api")) == settings.get("HEADWATER_PORT")
 
 
 def test_probes_ask_what_the_api_answers() -> None:
@@ -264,8 +268,7 @@ def test_probes_ask_what_the_api_answers() -> None:
 
 def test_callers_may_name_the_service() -> None:
     hosts = str(_environment(MOST, "query")["HEADWATER_ALLOWED_HOSTS"]).split(",")
-    [service] = _of(MOST, "Service")
-    name = service["metadata"]["name"]
+    name = "docs-headwater-query"
     assert {name, f"{name}.prod", f"{name}.prod.svc"} <= set(hosts)
 
 
@@ -283,7 +286,8 @@ def test_workers_scale_by_the_queues_of_the_producer_and_the_age_of_a_task() -> 
             assert triggers[lane]["metadata"]["listName"] == queue_name("papers", lane)
             assert triggers[lane]["metadata"]["address"] == "redis.data:6380"
             assert triggers[lane]["authenticationRef"]["name"] == authentication["metadata"]["name"]
-        assert "headwater_queue_oldest_seconds" in triggers["oldest"]["metadata"]["query"]
+        metric = triggers["oldest"]["metadata"]["query"].removeprefix("max(").split("{")[0]
+        assert f'"{metric}"' in (ROOT / "producer" / "numbers.py").read_text("utf-8")
         for trigger in triggers.values():
             assert set(trigger["metadata"]) <= _TRIGGERS[trigger["type"]]
             assert all(isinstance(value, str) for value in trigger["metadata"].values())
@@ -312,6 +316,27 @@ def test_workers_with_a_device_go_where_there_is_one() -> None:
     assert "nvidia.com/gpu" not in str(cpu["spec"])
 
 
+def test_workers_embed_the_questions_of_query_servers_that_have_no_model() -> None:
+    url = urlsplit(str(_environment(MOST, "query")["HEADWATER_EMBED_URL"]))
+    assert url.hostname == _environment(MOST, "worker")["HEADWATER_ALLOWED_HOSTS"]
+    [service] = [found for found in _of(MOST, "Service") if found["metadata"]["name"] == url.hostname]
+    assert [port["port"] for port in service["spec"]["ports"]] == [url.port]
+    to, by = ([p for p in _of(MOST, "NetworkPolicy") if p["metadata"]["name"].endswith(f"-embed-{n}")] for n in _ENDS)
+    [egress], [ingress] = to[0]["spec"]["egress"], by[0]["spec"]["ingress"]
+    assert _selects(egress["to"][0]["podSelector"], "worker") and not _selects(egress["to"][0]["podSelector"], "query")
+    assert _selects(ingress["from"][0]["podSelector"], "query")
+    own = {**MOST, "query": {"ownModel": True}}
+    assert "HEADWATER_EMBED_URL" not in _environment(own, "query")
+    assert [found["metadata"]["name"] for found in _of(own, "Service")] == ["docs-headwater-query"]
+
+
+def test_a_chart_whose_questions_nobody_could_embed_is_refused() -> None:
+    idle = {**MOST, "workerDefaults": {"autoscaling": {"minReplicas": 0}}}
+    with pytest.raises(helm.HelmRenderError, match="no pool keeps a worker"):
+        _rendered(idle)
+    assert _rendered({**idle, "query": {"ownModel": True}})
+
+
 def test_nothing_is_open_but_what_the_parts_need() -> None:
     """Who may be reached at which port, and reach out to which: worked out as Kubernetes does, by adding rules up."""
     opened: dict[str, dict[str, set[int]]] = {part: {"ingress": set(), "egress": set()} for part in _PARTS}
@@ -327,8 +352,8 @@ def test_nothing_is_open_but_what_the_parts_need() -> None:
         assert denied == {"Ingress", "Egress"}
     assert opened == {
         "producer": {"ingress": {9464}, "egress": {53, 6380}},
-        "worker": {"ingress": {9464}, "egress": {53, 6380, 443}},
-        "query": {"ingress": {9464, 6780}, "egress": {53, 443}},
+        "worker": {"ingress": {9464, 6780}, "egress": {53, 6380, 443}},
+        "query": {"ingress": {9464, 6780}, "egress": {53, 443, 6780}},
     }
     assert not [p for p in _of(LEAST, "NetworkPolicy") if any("9464" in str(r) for r in p["spec"].get("ingress", []))]
     index = next(p for p in _of(LEAST, "NetworkPolicy") if p["metadata"]["name"].endswith("-index"))
@@ -338,6 +363,8 @@ def test_nothing_is_open_but_what_the_parts_need() -> None:
 # -- means -------------------------------------------------------------------------------------------------------
 
 _PARTS = ("producer", "worker", "query")
+#: of the way from a query server to a worker
+_ENDS = ("query", "worker")
 
 
 def _rendered(values: dict[str, Any]) -> list[dict[str, Any]]:

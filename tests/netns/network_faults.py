@@ -19,9 +19,9 @@ __all__ = ["MEANINGLESS"]
 #: faults of other groups that make no sense on many machines, with the reason
 MEANINGLESS = {
     "kill -9 engine": "the engine is the server's",
-    "absent at start, appearing later": "has a form of its own here",
-    "wrong password": "has a form of its own here",
-    "password set while running": "has a form of its own here",
+    "absent at start, appearing later": "is about the waiting of 'up', which is not used here",
+    "wrong password": "is about the end of 'up', which is not used here",
+    "password set while running": "users of an access list have theirs: see 'password changed while running'",
     **{f"kill -9 at index:{step}": "only the embedded index is compacted by Headwater"
        for step in ("copied", "optimized", "caught-up", "swapping", "swapped")},
 }  # fmt: skip

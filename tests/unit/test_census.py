@@ -134,3 +134,13 @@ def test_an_index_that_did_not_become_right_is_looked_at_again_later() -> None:
     assert taker.conclude(Verdict((), (), 7), at_rest=True)
     assert taker.settled
     assert taker.to_ask() is None
+
+
+def test_what_may_be_written_late_is_looked_for_also_after_a_census_in_between() -> None:
+    taker = CensusTaker(lease_s=60, settled=True)
+    taker.again_in(0.0)
+    assert take(taker, CLEAN)
+    name = taker.to_ask()
+    assert name is not None
+    taker.asked(name)
+    assert take(taker, CLEAN) and taker.to_ask() is None

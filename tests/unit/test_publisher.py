@@ -30,7 +30,7 @@ class FakeCelery:
     broken: Exception | None = None
     allowed: int = 0
 
-    def send_task(self, name: str, args: list[Any], queue: str, retry: bool) -> None:
+    def send_task(self, name: str, args: list[Any], queue: str, retry: bool, headers: Any) -> None:
         assert name == APPLY_TASK
         assert retry is False  # a retry would block the loop
         if self.broken is not None and len(self.sent) >= self.allowed:
@@ -508,6 +508,45 @@ def test_a_hint_that_still_lies_in_its_queue_is_not_lost(
         clock.now += 3
         fleet.ring(ledger)
     assert not broker.taken()
+
+
+def test_a_document_that_kills_each_worker_that_takes_it_fails_in_the_end(
+    ledger: Ledger, fleet: Publisher, broker: FakeCelery, queues: FakeQueues, clock: Clock
+) -> None:
+    create(ledger, 3, "live")
+    poison = document_id(in_collection(b"d0001", "notes"))
+    alone = 0
+    for _ in range(200):
+        clock.now += 3
+        fleet.ring(ledger)
+        taken = [item for hint in broker.taken() for item in hint.items]
+        ids = {document_id(in_collection(item.path, "notes")): item for item in taken}
+        if poison in ids:  # the worker dies with all that it has in hand; its leases end a while later
+            alone += len(taken) == 1
+            queues.held = set(ids)
+            fleet.ring(ledger)
+            clock.now += 3
+            fleet.ring(ledger)
+            queues.held = set()
+        else:
+            for item in taken:
+                settle(ledger, fleet, Hint((item,), "live"))
+        if not ledger.waiting():
+            break
+    assert alone == 2
+    states = {row.path: (row.state, row.reason) for row in ledger.rows()}
+    assert states[b"d0001"] == ("failed", "the worker died at 4 tries while it worked on this document")
+    assert states[b"d0000"][0] == states[b"d0002"][0] == "indexed"
+
+
+def test_hints_that_were_given_up_are_told_once(
+    ledger: Ledger, fleet: Publisher, broker: FakeCelery, clock: Clock
+) -> None:
+    create(ledger, 1, "live")
+    for _ in range(5):
+        clock.now += 3
+        fleet.ring(ledger)
+    assert fleet.lost_hints() and not fleet.lost_hints()
 
 
 def test_hints_of_a_predecessor_and_of_a_broker_that_is_back_are_fenced_off(

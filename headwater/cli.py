@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,8 @@ from headwater.verbs.why import why
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
+
+    from headwater.following import Follow
 
 app = typer.Typer(
     help="Keeps a vector index in step with a folder of documents, and asks it.",
@@ -212,6 +215,7 @@ def watch(
     generation: Generation = None,
 ) -> None:
     """Only the producer: notice changes and queue them (CELERY_BROKER_URL names the queue)."""
+    from headwater.following import Follow, begin_anew
     from producer.service import Producer
 
     settings = Settings.load(folder=folder, state_dir=state_dir, generation=generation)
@@ -219,7 +223,10 @@ def watch(
     settings.required_folder()
     producer = Producer(settings, find_layout(settings).create())
     _on_signal(producer.stop)
+    follow = _follow(Settings.read(generation=generation), lambda: Follow.of(settings, producer.stop), once=once)
     producer.run(once=once)
+    if follow is not None and follow.moved:
+        begin_anew()
 
 
 @app.command()
@@ -233,11 +240,14 @@ def work(
     private_api: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
+    from headwater.following import Follow, at_server, begin_anew
     from worker.service import run_worker
     from worker.serving import ApiPlace
 
-    settings = Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation)
+    settings = at_server(Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation))
     log_to_stderr(settings)
+    drain = partial(os.kill, os.getpid(), signal.SIGTERM)
+    follow = _follow(Settings.read(generation=generation), lambda: Follow.at(settings, drain))
     run_worker(
         settings,
         serve=serve,
@@ -246,6 +256,8 @@ def work(
         numbers=_numbers(settings),
         place=ApiPlace(api_fd, private_api),
     )
+    if follow is not None and follow.moved:
+        begin_anew()
 
 
 @app.command()
@@ -257,7 +269,8 @@ def serve(
     """Only the query API, over an index that no other process holds (a server's, say)."""
     from headwater.serve import serve_index
 
-    settings = Settings.load(port=port, host=host, state_dir=state_dir)
+    load = partial(Settings.load, port=port, host=host, state_dir=state_dir)
+    settings = load()
     log_to_stderr(settings)
     ended = threading.Event()
     _on_signal(ended.set)
@@ -273,6 +286,7 @@ def serve(
         on_url=answers,
         ended=ended,
         numbers=_numbers(settings),
+        again=load if Settings.read().generation is None else None,
     )
 
 
@@ -302,6 +316,15 @@ def config_show(as_json: AsJson = False, state_dir: StateDir = None) -> None:
         return
     for name, value in values.items():
         print(f"{name} = {json.dumps(value)}")
+
+
+def _follow(given: Settings, make: Callable[[], Follow], *, once: bool = False) -> Follow | None:
+    """Follows the current generation, unless one is named or the command ends by itself."""
+    if once or given.generation is not None:
+        return None
+    follow = make()
+    follow.start()
+    return follow
 
 
 def _on_signal(stop: Callable[[], None]) -> None:

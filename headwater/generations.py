@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,16 @@ class Made:
     def read(cls, layout: Layout) -> Made:
         """Empty if nothing is noted (an index of an earlier version, say): then nothing is taken for granted."""
         try:
-            return cls(**json.loads(layout.configuration.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
+            return cls.of(json.loads(layout.configuration.read_text("utf-8")))
+        except (OSError, ValueError):
+            return cls()
+
+    @classmethod
+    def of(cls, raw: Any) -> Made:
+        """From its JSON form; empty if it is none."""
+        try:
+            return cls(**raw)
+        except TypeError:
             return cls()
 
 
@@ -95,8 +103,9 @@ def unpin(layout: Layout, names: Iterable[str]) -> None:
 
 
 def as_pinned(settings: Settings) -> Settings:
-    """The settings as the generation that they mean has them. With a server, its collection knows: ``at_server``."""
-    if settings.qdrant_url is not None or (layout := known_layout(settings)) is None:
+    """The settings as the generation that they mean has them, as the state directory knows it. (On a host that has no
+    state of the producer's, the server knows: ``headwater.following``.)"""
+    if (layout := known_layout(settings)) is None:
         return settings
     return pinned_to(settings, layout.generation, pins(layout))
 
@@ -195,7 +204,9 @@ def _first_files(layout: Layout) -> Iterator[Path]:
         yield from layout.root.glob(pattern)
 
 
-def drop_expired(root: Path, keep_s: float, spared: int | None = None) -> list[int]:
+def drop_expired(
+    root: Path, keep_s: float, spared: int | None = None, drop: Callable[[Layout], None] = drop_generation
+) -> list[int]:
     """Remove generations that nobody needs: neither current, nor ``spared``, nor in use, nor the previous one that was
     left less than ``keep_s`` ago. Returns their numbers."""
     pointer = Pointer.read(Layout(root))
@@ -207,7 +218,7 @@ def drop_expired(root: Path, keep_s: float, spared: int | None = None) -> list[i
     old = [Layout(root, number) for number in existing(root) if number not in needed]
     dropped = [layout for layout in old if not any(Lock.is_held(layout, name) for name in ("producer", "worker"))]
     for layout in dropped:
-        drop_generation(layout)
+        drop(layout)
     if pointer.previous in {layout.generation for layout in dropped}:
         Pointer(pointer.generation, None, pointer.moved_at).write(Layout(root))
     return [layout.generation for layout in dropped]

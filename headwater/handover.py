@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from headwater.errors import HeadwaterError
 from headwater.failpoints import reach
+from headwater.following import remove
 from headwater.generations import drop_expired, reindexed, serve
 from headwater.settings import Settings
 from headwater.state import Layout, Pointer, Service, Troubles
@@ -121,6 +122,7 @@ class Handover:
 
     def _drop(self) -> None:
         try:
-            drop_expired(self.supervisor.layout.root, self.keep_s, reindexed(self.supervisor.layout))
+            layout = self.supervisor.layout
+            drop_expired(layout.root, self.keep_s, reindexed(layout), remove(self.supervisor.settings))
         except HeadwaterError as error:
             log.warning("old generations are kept for now: %s", error)

@@ -418,7 +418,11 @@ def open_index(
         from headwater.index_server import ServerIndex, ServerOptions
 
         return ServerIndex.connect(
-            settings.qdrant_url, ServerOptions.of(settings), settings.collection, settings.quantization
+            settings.qdrant_url,
+            ServerOptions.of(settings),
+            settings.collection,
+            settings.quantization,
+            settings.generation,
         )
     if layout is None:
         raise IndexUnavailable("the embedded index needs a state directory, or set QDRANT_URL")

@@ -21,6 +21,7 @@ from qdrant_client import models as m
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from headwater.aliases import Aliases
 from headwater.errors import IndexUnavailable, SettingsError
 from headwater.index import (
     BATCH_POINTS,
@@ -118,9 +119,14 @@ class ServerIndex(QdrantIndex):
         where: str,
         quantization: Quantization = "none",
         options: ServerOptions | None = None,
+        generation: int | None = None,
     ) -> None:
+        """``generation`` of the index; None: the current one at the time when it is opened, from then on."""
         self._client = client
         self._collection = collection
+        self._generation = generation
+        self._settled = False
+        self.aliases = Aliases(client, collection, self._ask)
         self._where = where
         self._quantization: Quantization = quantization
         self._options = options or ServerOptions()
@@ -136,6 +142,7 @@ class ServerIndex(QdrantIndex):
         options: ServerOptions,
         collection: str,
         quantization: Quantization = "none",
+        generation: int | None = None,
     ) -> ServerIndex:
         """Raises IndexUnavailable if the URL is not one."""
         where, extra = shown_url(url), dict[str, Any]()
@@ -157,7 +164,7 @@ class ServerIndex(QdrantIndex):
             ) from None
         except (ValueError, httpx.InvalidURL) as error:
             raise IndexUnavailable(f"QDRANT_URL={where!r} is no address of a Qdrant server ({error})") from None
-        return cls(client, collection, where, quantization, options)
+        return cls(client, collection, where, quantization, options, generation)
 
     def _ask(self, request: Callable[..., _Answer], *arguments: Any, **options: Any) -> _Answer:
         """The answer to a request. Raises IndexUnavailable."""
@@ -187,6 +194,8 @@ class ServerIndex(QdrantIndex):
         manifest.check(model, dimension, f"{self._collection} at {self._where}")
         self.dimension = dimension
         self._ensure_payload_indexes()
+        if self._generation in (None, 1) and self.aliases.current() is None:
+            self.aliases.point_to(1)  # where several workers do so at once, all say the same
         return self._quantized(manifest)
 
     def _quantized(self, manifest: Manifest) -> Manifest:
@@ -214,8 +223,11 @@ class ServerIndex(QdrantIndex):
 
     def manifest(self) -> Manifest | None:
         """What the collection was made with, kept as its metadata."""
+        if not self._settled:
+            self._collection = self.aliases.collection(self._generation)
         if not self._ask(self._client.collection_exists, self._collection):
             return None
+        self._settled = True  # wherever the alias goes: vectors of two models must not meet
         config = self._ask(self._client.get_collection, self._collection).config
         stored = (config.metadata or {}).get("headwater")
         if stored is not None:

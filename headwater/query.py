@@ -196,8 +196,10 @@ def _open_engine(settings: Settings) -> Engine:
         from headwater.client import RemoteEngine
 
         return RemoteEngine(service.url)
+    from headwater.following import at_server
     from headwater.local import LocalEngine
 
+    settings = at_server(settings)
     if settings.folder is None and layout is not None:
         settings = settings.model_copy(update={"folder": noted_folder(layout)})
     return LocalEngine.open(open_index(settings, layout), settings)

@@ -1,23 +1,35 @@
-"""``headwater serve``: the query API alone, in a process that writes nothing."""
+"""``headwater serve``: the query API alone, in a process that writes nothing.
+
+It follows the current generation of the index: the other one's model is loaded beside the one that answers, and each
+question is answered from beginning to end by one index with its own model.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client.registry import Collector
 
 from headwater.api import ApiServer, make_api
-from headwater.index import open_index
+from headwater.errors import HeadwaterError
+from headwater.following import Follow, at_server
+from headwater.index import VectorIndex, open_index
 from headwater.local import LocalEngine, Progress
 from headwater.metrics import PROCESS, QUERY, IndexPoints, join, listen
 from headwater.settings import Settings
 from headwater.state import Service, find_layout, noted_folder
 
-__all__ = ["serve_index"]
+__all__ = ["Answering", "serve_index"]
+
+log = logging.getLogger(__name__)
+
+#: seconds that an index which was left is kept open for questions under way
+_LINGER_S = 130.0
 
 
 def serve_index(
@@ -28,36 +40,110 @@ def serve_index(
     on_url: Callable[[str], object],
     ended: threading.Event,
     numbers: Collector,
+    again: Callable[[], Settings] | None = None,
 ) -> None:
-    """Answer until ``ended`` is set. Raises HeadwaterError if the index or the model cannot be had."""
+    """Answer until ``ended`` is set. ``again`` gives the settings anew when the index has moved; None: it is not
+    followed. Raises HeadwaterError if the index or the model cannot be had."""
     layout = find_layout(settings).create()
     server = ApiServer(settings)
-    index = open_index(settings, layout)
-    seen = settings.model_copy(update={"folder": settings.folder or noted_folder(layout)})
-    engine = LocalEngine.open(index, seen, progress, at_once=True)
-    ready: Future[LocalEngine] = Future()
-    ready.set_result(engine)
-    token = layout.read_token()
-    hosts = settings.allowed_hosts
-    told = join(QUERY, PROCESS, IndexPoints(index.count), numbers)
+    answering = Answering(progress)
+    answering.take(at_server(settings))
+    if again is not None:
+        answering.follow(again)
+    told = join(QUERY, PROCESS, IndexPoints(lambda: answering.index.count()), numbers)
     end_metrics = listen(settings, told)
-    server.start(
-        make_api(
-            ready,
-            status=status,
-            flush=index.checkpoint,
-            token=token,
-            allowed_hosts=hosts,
-            index=index,
-            numbers=told,
-        )
+    api = make_api(
+        cast("Future[LocalEngine]", answering),  # what of a future is asked for, it has
+        status=status,
+        flush=lambda: answering.index.checkpoint(),
+        token=layout.read_token(),
+        allowed_hosts=settings.allowed_hosts,
+        index=cast(VectorIndex, _Current(answering)),  # all of it, by delegation
+        numbers=told,
     )
-    Service(server.url, os.getpid()).write(layout)
+    server.start(api)
+    service = Service(server.url, os.getpid())
+    service.write(layout)
     on_url(server.url)
     try:
         ended.wait()
     finally:
-        layout.service.unlink(missing_ok=True)
+        service.withdraw(layout.service)
         server.stop()
         end_metrics()
-        engine.close()
+        answering.close()
+
+
+class Answering:
+    """The index and its model that answer now, always both of one generation: what the API asks of a future."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._now: tuple[LocalEngine, VectorIndex] | None = None
+        self._settings: Settings | None = None
+        self._left: list[LocalEngine] = []
+
+    @property
+    def index(self) -> VectorIndex:
+        assert self._now is not None, "an index was taken"
+        return self._now[1]
+
+    def result(self, timeout: float | None = None) -> LocalEngine:
+        assert self._now is not None, "an index was taken"
+        return self._now[0]
+
+    def done(self) -> bool:
+        return self._now is not None
+
+    def exception(self) -> None:
+        """None: it is only ever replaced by one that works."""
+
+    def take(self, settings: Settings) -> None:
+        """Answer from this index from now on. Raises HeadwaterError, and then the other one goes on."""
+        layout = find_layout(settings)
+        index = open_index(settings, layout)
+        seen = settings.model_copy(update={"folder": settings.folder or noted_folder(layout)})
+        try:
+            engine = LocalEngine.open(index, seen, self._progress, at_once=True)
+        except HeadwaterError:
+            index.close()
+            raise
+        before, self._now = self._now, (engine, index)
+        self._settings = settings
+        if before is not None:
+            self._leave(before[0])
+
+    def follow(self, again: Callable[[], Settings]) -> None:
+        """Take the current generation whenever it is another one."""
+        assert self._settings is not None, "an index was taken"
+        Follow.at(self._settings, lambda: self._move(again)).start()
+
+    def _move(self, again: Callable[[], Settings]) -> None:
+        try:
+            self.take(at_server(again()))
+            log.info("generation %d of the index answers from now on", self.result().freshness().generation)
+        except HeadwaterError as error:
+            log.warning("the index has moved, and the one before it answers until that can be followed: %s", error)
+        self.follow(again)
+
+    def _leave(self, engine: LocalEngine) -> None:
+        self._left.append(engine)
+        timer = threading.Timer(_LINGER_S, engine.close)
+        timer.daemon = True
+        timer.start()
+
+    def close(self) -> None:
+        for engine in self._left:
+            engine.close()
+        if self._now is not None:
+            self._now[0].close()
+
+
+class _Current:
+    """The index that answers now, whichever it is."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._answering.index, name)

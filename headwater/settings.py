@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     generation: int | None = Field(default=None, ge=1)
     #: an index that a reindex or rollback has left is kept so long for the way back
     keep_generation_s: float = Field(default=7 * 24 * 3600.0, ge=0)
+    #: how often processes on many hosts look which index is the current one
+    alias_poll_s: float = Field(default=5.0, ge=0.1)
 
     #: sentence-transformers model, by name or path
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)

@@ -231,7 +231,7 @@ def known_layout(settings: Settings) -> Layout | None:
         return None
     if settings.generation is not None:
         return Layout(layout.root, settings.generation)
-    return layout if settings.qdrant_url else Pointer.read(layout).layout(layout.root)
+    return Pointer.read(layout).layout(layout.root)
 
 
 def _found_layout(settings: Settings) -> Layout | None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from headwater.errors import (
     RetryableError,
     SettingsError,
 )
+from headwater.following import on_server
 from headwater.generations import Made, making
 from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
@@ -38,7 +40,7 @@ from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
 from headwater.messages import Hello, events_key, namespace
 from headwater.metrics import PROCESS, QUERY, WORKER, IndexPoints, join, listen
 from headwater.settings import Settings
-from headwater.state import Layout, Lock, check_free_space, find_layout
+from headwater.state import Layout, Lock, check_free_space, find_layout, known_layout
 from worker.census import census_pages
 from worker.claims import Claims
 from worker.kept import KeptVectors
@@ -274,17 +276,22 @@ class Runtime:
 
     def _note_making(self, embedder: Embedder) -> None:
         """What this index is made with, for a later reindex and for the one that follows it."""
+        settings = self._settings
+        cutting = settings.cutting_fingerprint(embedder.tokenizer_json, embedder.window)
+        made = Made(making(settings), settings.pipeline_fingerprint(), cutting)
         if self._layout is not None:
-            settings = self._settings
-            cutting = settings.cutting_fingerprint(embedder.tokenizer_json, embedder.window)
-            Made(making(settings), settings.pipeline_fingerprint(), cutting).write(self._layout)
+            made.write(self._layout)
+            return
+        with on_server(settings) as index:
+            if index is not None:
+                index.aliases.note(settings.generation or 1, "made", asdict(made))
 
     def _stored(self, embedder: Embedder) -> StoredTexts | None:
         """The texts of the index that a reindex replaces, where its chunks would be cut alike now."""
-        if self._layout is None:
+        if (layout := known_layout(self._settings)) is None:
             return None
         cutting = self._settings.cutting_fingerprint(embedder.tokenizer_json, embedder.window)
-        stored = StoredTexts.of(self._layout, cutting)
+        stored = StoredTexts.of(self._settings, layout, cutting)
         if stored is not None:
             self._closers.append(stored.close)
         return stored

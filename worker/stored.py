@@ -15,13 +15,15 @@ from typing import Any, Protocol
 
 from headwater.document import text_hash
 from headwater.errors import HeadwaterError, ServiceUnavailable
-from headwater.generations import Made, Note
-from headwater.index import Chunk, Point
+from headwater.following import made_of
+from headwater.generations import Note
+from headwater.index import Chunk, Point, open_index
 from headwater.points import LocalPoints, Points, RemotePoints, pages
+from headwater.settings import Settings
 from headwater.state import Layout, Lock, Service
 from worker.sandboxes import Extraction
 
-__all__ = ["OldIndex", "StoredTexts", "extraction_of"]
+__all__ = ["OldCollection", "OldIndex", "StoredTexts", "extraction_of"]
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +54,19 @@ class StoredTexts:
         self.found = 0
 
     @classmethod
-    def of(cls, layout: Layout, cutting: str) -> StoredTexts | None:
+    def of(cls, settings: Settings, layout: Layout, cutting: str) -> StoredTexts | None:
         """For the generation that a reindex makes, if the one beside it was cut alike; else None."""
         note = Note.read(layout)
         if note is None or note.generation != layout.generation:
             return None
         source = Layout(layout.root, note.source)
-        made = Made.read(source)
+        made = made_of(settings, source)
         if made.cutting != cutting or made.pipeline is None:
             log.info("texts are read anew: the index that there is was cut in another way")
             return None
-        return cls(OldIndex(source), made.pipeline)
+        if settings.qdrant_url is None:
+            return cls(OldIndex(source), made.pipeline)
+        return cls(OldCollection(settings.model_copy(update={"generation": note.source})), made.pipeline)
 
     def find(self, document_id: str, content_hash: str) -> Extraction | None:
         points = self._points.of(document_id)
@@ -97,6 +101,24 @@ def _chunk(payload: dict[str, Any]) -> Chunk:
     places = {name: payload[name] for name in _PLACES}
     headings, context = tuple(payload["headings"]), payload.get("context", "")
     return Chunk(payload["chunk"], payload["text"], payload["text_hash"], **places, headings=headings, context=context)
+
+
+class OldCollection:
+    """The points of another generation on a server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._index = open_index(settings)
+        self._index.open_existing()
+
+    def of(self, document_id: str) -> list[Point] | None:
+        try:
+            return [point for page in pages(self._index, document_id) for point in page]
+        except HeadwaterError as error:
+            log.info("the index that there is cannot be asked now: %s", error)
+            return None
+
+    def close(self) -> None:
+        self._index.close()
 
 
 class OldIndex:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from headwater.errors import FileUnreadable, HeadwaterError, QueryError
-from headwater.generations import Made
+from headwater.following import made_of
 from headwater.hit import Hits
 from headwater.points import RemotePoints, pages
 from headwater.query import Index
@@ -43,7 +43,7 @@ class Comparing:
     def documents(self, old: Layout, new: Layout) -> Comparison:
         """By the ledgers, which were compared with the indexes."""
         root = os.fsencode(self.new.required_folder())
-        cuttings = Made.read(old).cutting, Made.read(new).cutting
+        cuttings = made_of(self.old, old).cutting, made_of(self.new, new).cutting
         return compare_documents(
             _held(old),
             _held(new),

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from headwater.errors import SettingsError
-from headwater.generations import MAKING, Note, drop_expired, drop_generation, unpin
+from headwater.following import remove
+from headwater.generations import MAKING, Note, drop_expired, unpin
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Pointer, find_layout
 from headwater.verbs.options import AsJson, Folder, StateDir
@@ -63,10 +64,10 @@ def reindex(
     lock = Lock(layout, "reindex").acquire()
     try:
         if cancel:
-            _say(_cancel(layout), console, as_json=as_json)
+            _say(_cancel(given, layout), console, as_json=as_json)
             return
         if drop_old:
-            _say(_drop(layout), console, as_json=as_json)
+            _say(_drop(given, layout), console, as_json=as_json)
             return
         check = Check(queries, evaluation, min_overlap, accept_missing, check_only)
         run = Reindexing(given, layout, frozenset(asked), check, console, as_json)
@@ -90,20 +91,20 @@ def _asked(model: str | None, others: list[str]) -> dict[str, Any]:
     return asked
 
 
-def _cancel(layout: Layout) -> dict[str, Any]:
+def _cancel(given: Settings, layout: Layout) -> dict[str, Any]:
     note = Note.read(layout)
     if note is None:
         return {"sentence": "no reindex is under way"}
     if note.generation != Pointer.read(layout).generation:
-        drop_generation(Layout(layout.root, note.generation))
+        remove(given)(Layout(layout.root, note.generation))
         unpin(Layout(layout.root, note.source), note.source_pins)
     layout.reindex.unlink()
     return {"sentence": f"the reindex is given up, and generation {note.generation} is removed"}
 
 
-def _drop(layout: Layout) -> dict[str, Any]:
+def _drop(given: Settings, layout: Layout) -> dict[str, Any]:
     note = Note.read(layout)
-    dropped = drop_expired(layout.root, 0.0, None if note is None else note.generation)
+    dropped = drop_expired(layout.root, 0.0, None if note is None else note.generation, remove(given))
     names = ", ".join(str(number) for number in dropped)
     return {"sentence": f"removed: generation {names}" if dropped else "there is nothing to remove", "dropped": dropped}
 

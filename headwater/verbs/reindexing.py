@@ -15,7 +15,8 @@ from rich.console import Console
 
 from headwater.errors import IndexMismatch, SettingsError
 from headwater.failpoints import reach
-from headwater.generations import MAKING, Made, Note, as_pinned, existing, making, pin, pins, serve
+from headwater.following import made_of, on_server
+from headwater.generations import MAKING, Note, as_pinned, existing, making, pin, pins, serve
 from headwater.screen import Screen
 from headwater.settings import Settings
 from headwater.shadow import Comparison, refusals
@@ -28,6 +29,8 @@ __all__ = ["Check", "Reindexing", "Returning"]
 _PATIENCE_S = 5.0
 #: seconds between two looks whether the service has taken over
 _LOOK_S = 0.1
+#: seconds between two looks whether the new collection is there
+_BEGIN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,27 @@ class Filling:
     as_json: bool
     interrupted: bool = False
 
-    def run(self, on_caught_up: Callable[[Settings], bool], *, api: bool) -> None:
-        """``on_caught_up`` is asked again until it is true. Raises HeadwaterError."""
+    def run(
+        self, on_caught_up: Callable[[Settings], bool], *, api: bool, begun: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``begun`` is called until it is true, then ``on_caught_up`` when it is time, until that is. Raises
+        HeadwaterError."""
         from producer.catchup import CatchUp
         from producer.status import Observer, forget_step
 
         settings = _settings_of(self.given, self.layout)
         check_free_space(self.layout.root, settings.min_free_bytes)
         forget_step(self.layout.create())
-        reached, caught_up = CatchUp(self.layout).reached, False
+        reached, caught_up, has_begun, look_at = CatchUp(self.layout).reached, False, False, 0.0
 
         def done() -> bool:
-            nonlocal caught_up
+            nonlocal caught_up, has_begun, look_at
+            if not has_begun:
+                if time.monotonic() < look_at:
+                    return False
+                look_at = time.monotonic() + _BEGIN_S
+                has_begun = begun()
+                return False
             caught_up = caught_up or reached()
             return caught_up and on_caught_up(settings)
 
@@ -88,8 +100,11 @@ def _settings_of(given: Settings, layout: Layout) -> Settings:
     return found
 
 
-def _move(layout: Layout, *, at_once: bool = False) -> None:
-    """This generation is the current one from now on."""
+def _move(given: Settings, layout: Layout, *, at_once: bool = False) -> None:
+    """This generation is the current one from now on; of a server's index, by its alias first."""
+    with on_server(given) as index:
+        if index is not None:
+            index.aliases.point_to(layout.generation)
     pointer = Pointer.read(layout)
     if pointer.generation != layout.generation or pointer.at_once != at_once:
         Pointer(layout.generation, pointer.generation, time.time(), at_once).write(layout)
@@ -123,7 +138,7 @@ class Returning:
             filling.run(lambda _: True, api=False)
             self.interrupted = filling.interrupted
         if not self.interrupted:
-            _move(self.layout, at_once=now)
+            _move(self.given, self.layout, at_once=now)
             _await_service(self.layout)
 
 
@@ -149,7 +164,9 @@ class Reindexing:
         new = Layout(self.layout.root, note.generation)
         if note.generation != self.layout.generation:
             filling = Filling(self.given, new, self.console, self.as_json)
-            filling.run(lambda settings: self._compare_and_move(note, settings), api=True)
+            filling.run(
+                lambda settings: self._compare_and_move(note, settings), api=True, begun=lambda: self._tell_server(note)
+            )
             self.interrupted = filling.interrupted
         else:
             self._moved = True  # and killed before that was all
@@ -190,11 +207,10 @@ class Reindexing:
 
     def _chosen(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The settings that are to change as they are to be, and those of them that only the environment has as yet."""
-        if not self.layout.manifest.exists():
-            raise SettingsError(f"there is no index in {self.layout.root} yet: run 'headwater up FOLDER' first")
+        self._check_index()
         own = pins(self.layout)
         bare = as_pinned(self.given.model_copy(update={name: _default(name) for name in self.asked}))
-        before = {**making(bare), **Made.read(self.layout).settings, **own}
+        before = {**making(bare), **made_of(self.given, self.layout).settings, **own}
         wanted = {name: _lasting(name, value) for name, value in making(self.given).items()}
         given = self.asked | {name for name in MAKING if name in self.given.model_fields_set}
         changed = [
@@ -208,6 +224,22 @@ class Reindexing:
             )
         kept = {name: _lasting(name, before[name]) for name in changed if name not in own}
         return {name: wanted[name] for name in changed}, kept
+
+    def _check_index(self) -> None:
+        """Raises SettingsError if there is nothing to move from, or no way to move."""
+        with on_server(self.given) as index:
+            if index is None:
+                missing = not self.layout.manifest.exists()
+            else:
+                missing = index.aliases.current() is None
+                if index.aliases.is_plain() and not missing:
+                    name = self.given.collection
+                    raise SettingsError(
+                        f"the collection {name} itself has the name that others ask by, so none can take its place: "
+                        "index the folder anew with another HEADWATER_COLLECTION, and name that one on all hosts"
+                    )
+        if missing:
+            raise SettingsError(f"there is no index in {self.layout.root} yet: run 'headwater up FOLDER' first")
 
     # -- compare and move ----------------------------------------------------------------------------------------
 
@@ -226,6 +258,7 @@ class Reindexing:
             return False  # an edit may be in one of them already
         if Service.read_from(new.private_service) is None:
             return False
+        self._check_others(note)
         self._found = comparing.answers(found, self.layout, new, self.check.queries, self.check.evaluation)
         self._show(self._found)
         if sentences := refusals(self._found, self.check.min_overlap, accept_missing=self.check.accept_missing):
@@ -233,10 +266,38 @@ class Reindexing:
         replace(note, phase="checked").write(self.layout)
         reach("reindex:checked")
         if not self.check.only:
-            _move(new)
+            _move(self.given, new)
             self._moved = True
             reach("reindex:moved")
         return True
+
+    def _tell_server(self, note: Note) -> bool:
+        """Other hosts learn the settings of both generations from their collections. False if one is not there yet."""
+        with on_server(self.given) as index:
+            if index is None:
+                return True
+            both = (Layout(self.layout.root, number) for number in (note.source, note.generation))
+            told = [index.aliases.note(layout.generation, "pins", pins(layout)) for layout in both]
+            return all(told)
+
+    def _check_others(self, note: Note) -> None:
+        """Raises IndexMismatch if the collection holds other folders of which the new one lacks documents: the alias
+        moves for all of them."""
+        with on_server(self.given.model_copy(update={"generation": note.source})) as old:
+            if old is None:
+                return
+            old.open_existing()
+            with on_server(self.given.model_copy(update={"generation": note.generation})) as new:
+                assert new is not None, "both are on the server"
+                new.open_existing()
+                for source in set(old.values("source")) - {self.given.source}:
+                    had, has = len(old.census(source)), len(new.census(source))
+                    if has < had:
+                        raise IndexMismatch(
+                            f"the collection also holds the folder {source!r}, of which the new index has {has} of "
+                            f"{had} documents: run 'headwater watch --generation {note.generation}' for it, wait until "
+                            "it is in step, and run this again"
+                        )
 
     def _show(self, found: Comparison) -> None:
         from headwater.verbs.comparing import table

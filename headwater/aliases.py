@@ -1,0 +1,91 @@
+"""The generations of an index on a server: collections ``NAME.gN``, of which the alias ``NAME`` names the current one.
+
+A collection that is itself called ``NAME``, as earlier versions made it, is the first generation as it is; but no alias
+can take its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qdrant_client import models as m
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+__all__ = ["Aliases"]
+
+#: before the names of what is noted in a collection's metadata
+_NOTED = "headwater_"
+
+
+class Ask(Protocol):
+    """Makes a request of the client. Raises IndexUnavailable."""
+
+    def __call__(self, request: Any, *arguments: Any, **options: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """Of one collection name. Every method raises IndexUnavailable if the server does not answer."""
+
+    client: QdrantClient
+    name: str
+    ask: Ask
+
+    def current(self) -> int | None:
+        """The generation that is asked by the name; None if there is none."""
+        target = self._target()
+        if target is not None:
+            number = target.removeprefix(f"{self.name}.g")
+            return int(number) if number.isdecimal() else 1
+        return 1 if self.is_plain() else None
+
+    def is_plain(self) -> bool:
+        """Whether the name is that of a collection itself."""
+        return self._target() is None and bool(self.ask(self.client.collection_exists, self.name))
+
+    def collection(self, generation: int | None) -> str:
+        """The collection of a generation, which need not be there; None: of the current one, else of the first."""
+        if generation is None:
+            target = self._target()
+            return target or (self.name if self.is_plain() else f"{self.name}.g1")
+        return self.name if generation == 1 and self.is_plain() else f"{self.name}.g{generation}"
+
+    def point_to(self, generation: int) -> None:
+        """In one step, this generation is asked by the name from now on."""
+        made = m.CreateAlias(collection_name=self.collection(generation), alias_name=self.name)
+        actions: list[Any] = [m.CreateAliasOperation(create_alias=made)]
+        if self._target() is not None:
+            gone = m.DeleteAlias(alias_name=self.name)
+            actions.insert(0, m.DeleteAliasOperation(delete_alias=gone))
+        self.ask(self.client.update_collection_aliases, change_aliases_operations=actions)
+
+    def drop(self, generation: int) -> None:
+        """Remove the collection of a generation that is not the current one."""
+        if generation != self.current():
+            self.ask(self.client.delete_collection, self.collection(generation))
+
+    def note(self, generation: int, what: str, values: Mapping[str, Any]) -> bool:
+        """Keep something with the collection. False if there is no such collection yet."""
+        name = self.collection(generation)
+        if not self.ask(self.client.collection_exists, name):
+            return False
+        self.ask(self.client.update_collection, name, metadata={f"{_NOTED}{what}": json.dumps(dict(values))})
+        return True
+
+    def noted(self, generation: int, what: str) -> dict[str, Any]:
+        """What was kept; empty if nothing was."""
+        name = self.collection(generation)
+        if not self.ask(self.client.collection_exists, name):
+            return {}
+        found = self.ask(self.client.get_collection, name).config.metadata or {}
+        kept: dict[str, Any] = json.loads(found.get(f"{_NOTED}{what}", "{}"))
+        return kept
+
+    def _target(self) -> str | None:
+        aliases = self.ask(self.client.get_aliases).aliases
+        return next((one.collection_name for one in aliases if one.alias_name == self.name), None)

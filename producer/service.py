@@ -102,6 +102,8 @@ class Producer:
         last_id = self._ledger.meta("last_event") or "0-0"
         self._reader = Reader(make_client(settings, retries=0), key, last_id, self._inbox.put)
         self._lease = self._make_lease(space)
+        #: the reader has told of the broker: what was rung before that counts as lost, and would be rung for twice
+        self._broker_heard = False
         self._reasons: dict[str, str] = {}
         # with a broker of one's own, or after a restart of this process alone, workers said hello long ago
         known = self._ledger.meta("worker_pid")
@@ -192,7 +194,7 @@ class Producer:
     @property
     def _leads(self) -> bool:
         """Whether the folder is ours to follow."""
-        return self._lease is None or self._lease.held
+        return self._lease is None or (self._lease.held and self._broker_heard)
 
     def _check_pipeline(self) -> None:
         """Other settings of cutting or another version of it: every document is due."""
@@ -227,6 +229,7 @@ class Producer:
                 self._note_events(message)
             case BrokerBack():
                 self._publisher.forget_all()
+                self._broker_heard = True
             case _Stop():
                 self._stopped = True
             case Leased():

@@ -1,8 +1,8 @@
 """NOT an index: a stand-in for a Qdrant server that acknowledges writes and remembers only who wrote what.
 
-For "scaling": it takes the index out of the way, so that the workers show. Of each point it keeps the few fields that
-fences and censuses ask for, in memory; no vector is kept and no search answered. Everything about collections and
-their schema goes to the tests' server. ``python -m bench.counting_index --port PORT``.
+For "scaling": it takes the index out of the way, so that the workers show. It keeps, in memory, of each point the few
+fields that fences and censuses ask for, and one vector of each text; it answers no search. Everything about collections
+and their schema goes to the tests' server. ``python -m bench.counting_index --port PORT --path DIR``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +33,7 @@ class CountingIndex:
     def __init__(self, schema: ASGIApp) -> None:
         self._schema = schema
         self._points: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        self._vectors: dict[str, Any] = {}
         self._answers: dict[tuple[str, str], _Answer] = {
             ("PUT", "points"): self._upsert,
             ("POST", "points/delete"): self._delete,
@@ -57,19 +57,27 @@ class CountingIndex:
         for point in given["points"]:
             payload = point["payload"]
             held = self._points[payload["document_id"]]
+            if "text_hash" in payload:
+                self._vectors[payload["text_hash"]] = point["vector"]
             if point["id"] not in held or held[point["id"]]["seq"] <= payload["seq"]:
                 held[point["id"]] = {name: payload.get(name) for name in _FIELDS}
         return {"operation_id": 1, "status": "completed"}
 
     def _delete(self, given: dict[str, Any]) -> Any:
         below = next((c["range"]["lt"] for c in given["filter"]["must"] if c["key"] == "seq" and "range" in c), None)
-        for name in _documents(given) if below is not None else ():
+        for name in _named(given, "document_id") if below is not None else ():
             held = self._points[name]
             self._points[name] = {key: point for key, point in held.items() if point["seq"] >= below}
         return {"operation_id": 1, "status": "completed"}
 
     def _scroll(self, given: dict[str, Any]) -> Any:
-        found = [(key, point) for name in _documents(given) for key, point in self._points.get(name, {}).items()]
+        if hashes := _named(given, "text_hash"):
+            texts = [(name, self._vectors[name]) for name in hashes if name in self._vectors]
+            points = [{"id": at, "payload": {"text_hash": name}, "vector": v} for at, (name, v) in enumerate(texts)]
+            return {"points": points, "next_page_offset": None}
+        found = [
+            (key, point) for name in _named(given, "document_id") for key, point in self._points.get(name, {}).items()
+        ]
         return {"points": [{"id": key, "payload": point} for key, point in found], "next_page_offset": None}
 
     def _count(self, given: dict[str, Any]) -> Any:
@@ -81,10 +89,10 @@ class CountingIndex:
         return {"hits": [{"value": seq, "count": number} for seq, number in hits.items()]}
 
 
-def _documents(given: dict[str, Any]) -> list[str]:
-    """The documents that a filter names; none if it is about something else."""
+def _named(given: dict[str, Any], field: str) -> list[str]:
+    """The documents or texts that a filter names; none if it is about something else."""
     conditions = (given.get("filter") or {}).get("must") or []
-    return [name for c in conditions if c.get("key") == "document_id" for name in c["match"]["any"]]
+    return [name for c in conditions if c.get("key") == field for name in c["match"]["any"]]
 
 
 async def _body(receive: Receive) -> bytes:
@@ -99,10 +107,10 @@ async def _body(receive: Receive) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--path", type=Path, required=True, help="where the schema is kept")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hwbench-counting-") as directory:
-        app = CountingIndex(make_server(Store(Path(directory), strict=False), None))
-        uvicorn.run(app, host="127.0.0.1", port=given.port, log_level="warning", timeout_keep_alive=75)
+    app = CountingIndex(make_server(Store(given.path, strict=False), None))
+    uvicorn.run(app, host="127.0.0.1", port=given.port, log_level="warning", timeout_keep_alive=75)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ of the way; and the stand-in with a model that takes time and no processor, as o
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from driver import wait_until  # the path is set above
 from servers import QdrantServer, RedisServer
 
+from bench.simulation import Parameters, simulate
 from bench.timed_embedder import BATCH, MODEL
 from headwater.broker import embedded_binary
 from headwater.errors import HeadwaterError
@@ -40,8 +42,10 @@ _DEADLINE_S = 900.0
 _TICK = os.sysconf("SC_CLK_TCK")
 #: numbers of workers, one after the other; the first comes again last, to show how much the machine drifts
 _FLEETS = (1, 2, 4, 1)
-#: seconds that a batch of 64 texts takes in the third row: four such models need less than two cores do at most
-_BATCH_S = 0.5
+#: most bytes of documents in a hint (producer/publisher.py)
+_HINT_BYTES = 32 * 1024
+#: seconds that a batch of 64 texts takes in the third row: with four such models the cores are not busy yet
+_BATCH_S = 1.0
 _WORDS = ("river", "spring", "stone", "valley", "meadow", "harbour", "lantern", "copper", "violet", "thunder", "gravel")
 
 
@@ -50,7 +54,7 @@ class CountingServer(QdrantServer):
     """``bench.counting_index``."""
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "bench.counting_index", "--port", str(self.port)]
+        return [sys.executable, "-m", "bench.counting_index", "--port", str(self.port), "--path", str(self.directory)]
 
 
 _ROWS: dict[str, tuple[type[QdrantServer], float]] = {
@@ -72,6 +76,9 @@ def run(work: Path, documents: int) -> dict[str, Any]:
         ]
         for at, (name, (server, batch_s)) in enumerate(_ROWS.items())
     }
+    for (_, batch_s), runs in zip(_ROWS.values(), rows.values(), strict=True):
+        for one in runs:
+            one["simulated_chunks_per_s"] = _simulated(runs[0], one, documents, batch_s)
     results = {"documents": documents, "cores": os.cpu_count(), "batch_s": _BATCH_S, "batch": BATCH, "rows": rows}
     _show(results)
     return results
@@ -134,6 +141,40 @@ def _measure(
             "broker_peak_mb": client.info("memory")["used_memory_peak"] / 1e6,
             "ledger_bytes_per_document": layout.ledger.stat().st_size / documents,
         }
+
+
+def _simulated(first: Mapping[str, Any], one: Mapping[str, Any], documents: int, batch_s: float) -> float:
+    """Chunks a second that the simulation expects of a run: with what a document cost in the first run of its row, on
+    one processor as fast as what others left of the machine."""
+    spare = max(0.1, (os.cpu_count() or 1) - one["others_busy"])
+    cost = {name: ms / 1000 / spare for name, ms in first["cpu_s_per_1000"].items()}
+    chunks = one["chunks"] / documents
+    given = Parameters(
+        chunks=one["chunks"],
+        chunks_per_document=chunks,
+        document_bytes=_HINT_BYTES * first["hints"] / documents,
+        workers=one["workers"],
+        children=1,
+        gpus=one["workers"] if batch_s else 0,
+        pass_s=batch_s,
+        tokens_per_s=math.inf,
+        shards=1,
+        edits_per_s=0.0,
+        transaction_s=0.0,
+        outcome_s=cost["producer"],
+        publish_s=0.0,
+        due_row_s=0.0,
+        document_commands=1.0,
+        hint_commands=0.0,
+        command_s=cost["broker"],
+        worker_document_s=cost["worker"],
+        worker_chunk_s=0.0,
+        extract_document_s=cost["extraction"],
+        question_s=0.0,
+        point_s=cost["index"] / (chunks + 1),
+        cores=1,
+    )
+    return simulate(given).chunks_per_s
 
 
 def _environment(work: Path, folder: Path, broker: str, qdrant: str, batch_s: float) -> dict[str, str]:
@@ -210,13 +251,26 @@ def _show(results: Mapping[str, Any]) -> None:
     for name, runs in results["rows"].items():
         table = Table(title=f"{name}: {results['documents']} documents, {results['cores']} cores")
         busy_parts = "cores busy: producer / worker / extraction / broker / index"
-        columns = ("workers", "documents/s", "chunks/s", "ratio", busy_parts, "CPU ms a document, same order", "others")
+        columns = (
+            "workers",
+            "documents/s",
+            "chunks/s",
+            "simulated",
+            "ratio",
+            busy_parts,
+            "CPU ms a document, same order",
+            "others",
+        )
         for column in columns:
             table.add_column(column, justify="right")
         for one in runs:
             ratio = one["documents_per_s"] / runs[0]["documents_per_s"]
             busy = " / ".join(f"{share:.2f}" for share in one["cores_busy"].values())
             cost = " / ".join(f"{ms:.2f}" for ms in one["cpu_s_per_1000"].values())
-            rates = f"{one['documents_per_s']:.0f}", f"{one['chunks_per_s']:.0f}"
+            rates = (
+                f"{one['documents_per_s']:.0f}",
+                f"{one['chunks_per_s']:.0f}",
+                f"{one['simulated_chunks_per_s']:.0f}",
+            )
             table.add_row(str(one["workers"]), *rates, f"{ratio:.2f}", busy, cost, f"{one['others_busy']:.2f}")
         Console().print(table)

@@ -54,22 +54,22 @@ class Parameters:
     #: edits of one document each, in all folders, and texts of each that are new
     edits_per_s: float = 2.0
     edit_texts: float = 2.0
-    #: producer: a transaction, noting an outcome, ringing a hint, one row of the question what is due
-    transaction_s: float = 0.0015
+    #: producer: a transaction (a sync of the disk among it), an outcome, ringing a hint, and one row of the question
+    #: what is due, which is asked at each event
+    transaction_s: float = 0.002
     outcome_s: float = 0.00015
-    publish_s: float = 0.0006
-    due_row_s: float = 0.000003
+    publish_s: float = 0.003
+    due_row_s: float = 0.000006
     #: broker: commands for a document and for a hint, and one command
-    document_commands: float = 3.0
-    hint_commands: float = 14.0
-    command_s: float = 0.00001
+    document_commands: float = 4.5
+    hint_commands: float = 50.0
+    command_s: float = 0.000015
     #: worker: its interpreter, for a document and for a chunk; its children, for a document
-    worker_document_s: float = 0.0025
-    worker_chunk_s: float = 0.0011
-    extract_document_s: float = 0.0045
-    #: index: a question at each shard, and writing a point (with its vectors, as a server takes it)
+    worker_document_s: float = 0.0022
+    worker_chunk_s: float = 0.0003
+    extract_document_s: float = 0.0028
+    #: index: each of a hint's three questions, which go to every shard, and writing a point (measured: the engine)
     question_s: float = 0.0005
-    questions: float = 4.0
     point_s: float = 0.0001
     #: from saving a file until the producer has seen it (measured: docs/performance.md)
     notice_s: float = 0.009
@@ -261,18 +261,18 @@ class _Fleet:
     def _work(self, worker: _Worker, hint: _Hint) -> Job:
         given, live = self.given, hint.live
         points = hint.documents * (given.chunks_per_document + 1)
-        yield self._ask_shards(given.questions / 2 * given.question_s, live)
+        yield self._ask_shards(given.question_s, live)
         for _ in range(hint.documents):
             yield Visit(worker.interpreter, given.worker_document_s / 2)
             yield Visit(worker.children, given.extract_document_s)
-        yield self._ask_shards(given.questions / 4 * given.question_s, live)
+        yield self._ask_shards(given.question_s, live)
         if worker.model is not None:
             yield Visit(worker.model, hint.texts, live)
         for _ in range(hint.documents):
             own = given.worker_document_s / 2 + given.chunks_per_document * given.worker_chunk_s
             yield Visit(worker.interpreter, own)
         yield self._ask_shards(points / given.shards * given.point_s, live)
-        yield self._ask_shards(given.questions / 4 * given.question_s, live)
+        yield self._ask_shards(given.question_s, live)
         if hint.saved is not None:
             self.waited.append(self.clock.now - hint.saved)
         self.texts += hint.documents * given.chunks_per_document if not live else 0.0

@@ -26,6 +26,8 @@ from headwater.errors import HeadwaterError
 from headwater.state import Layout, Service
 from producer.status import read_status
 
+pytestmark = pytest.mark.long
+
 _COMMAND = [sys.executable, "-P", "-m", "headwater"]
 _NOTES = 8
 _TEXT = "the sentinel of this note"

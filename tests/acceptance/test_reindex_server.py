@@ -116,7 +116,7 @@ class Asking:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        while not self.ended.wait(0.05):
+        while not self.ended.wait(0.1):
             try:
                 answer = self.hosts.ask()
                 self.answers[answer["freshness"]["generation"]] += 1

@@ -72,11 +72,14 @@ class Line:
         """A Celery worker in this process, until there are so many outcomes more."""
         key, root = events_key(self.settings.collection), logging.getLogger()
         before = root.level, list(root.handlers)
+        how: dict[str, Any] = {"pool": "solo", "perform_ping_check": False, "shutdown_timeout": 30, "loglevel": "error"}
         with make_client(self.settings) as client:
             there = client.xlen(key)
-            with start_worker(self.app, pool="solo", perform_ping_check=False, shutdown_timeout=30, loglevel="error"):
-                wait_until(lambda: client.xlen(key) >= there + outcomes, "outcomes", 30)
-        root.level, root.handlers = before  # Celery's helper sets them
+            try:
+                with start_worker(self.app, **how):
+                    wait_until(lambda: client.xlen(key) >= there + outcomes, "outcomes", 30)
+            finally:
+                root.level, root.handlers = before  # Celery's helper sets them
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def line(valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line
     app, client = make_app(settings), make_client(settings)
     reporter = Reporter(client, events_key(settings.collection))
     with opened_pipeline(folder, work, WordEmbedder(32), 100) as (pipeline, _):
-        register(app, lambda: (pipeline, reporter), lambda name, sweep: None)
+        register(app, lambda source: (pipeline, reporter), lambda name, sweep, source: None)
         yield Line(settings, pipeline, folder, work, app)
     client.close()
     app.close()

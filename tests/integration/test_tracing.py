@@ -25,10 +25,13 @@ from workshop import opened_pipeline
 from headwater import tracing
 from headwater.broker import make_app, make_client
 from headwater.document import Fingerprint, document_id
-from headwater.messages import Hint, Item, Outcome, events_key
+from headwater.messages import Hint, Item, Outcome, events_key, namespace, queue_name
+from headwater.metrics import join
 from headwater.settings import Settings
+from headwater.state import Layout
 from producer.diff import Changes, Seen
 from producer.ledger import Ledger
+from producer.numbers import LedgerNumbers
 from producer.publisher import Publisher
 from producer.queues import Queues
 from worker.reporter import Reporter
@@ -184,3 +187,19 @@ def _parent(span: ReadableSpan) -> int | None:
 
 def _attribute(span: ReadableSpan, name: str) -> Any:
     return (span.attributes or {})[f"headwater.{name}"]
+
+
+def test_a_scrape_looks_into_the_queues_of_this_folder(valkey: Any, tmp_path: Path) -> None:
+    # Given two hints for one of the folders of a collection
+    settings = Settings.load(
+        broker_url=valkey.settings.broker_url, collection=f"c{uuid.uuid4().hex[:8]}", source="notes", state_dir=tmp_path
+    )
+    name = queue_name(namespace(settings.collection, "notes"), "bulk")
+    with make_client(settings) as client:
+        client.rpush(name, "one", "two")
+        # Then they are its depth
+        told = join(LedgerNumbers(settings, Layout(tmp_path)))
+        assert told.get_sample_value("headwater_queue_depth", {"lane": "bulk"}) == 2
+        assert told.get_sample_value("headwater_queue_depth", {"lane": "live"}) == 0
+        assert told.get_sample_value("headwater_broker_up") == 1
+        client.delete(name)

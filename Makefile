@@ -1,4 +1,4 @@
-# Verbs: make run [FOLDER=...], make test, make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults, make netns
+# Verbs: make run [FOLDER=...], make test, make test-long, make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults, make netns
 PYTHON ?= python3
 VENV ?= .venv
 FOLDER ?= docs
@@ -8,13 +8,16 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench bench-peers soak faults netns clean
+.PHONY: run test test-long check bench bench-peers soak faults netns clean
 
 run: $(VENV)/.all
 	@$(BIN)/headwater up "$(FOLDER)"
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not long"
+
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

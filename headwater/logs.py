@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from headwater.document import document_id
+from headwater.document import document_id, in_collection
 from headwater.errors import HeadwaterError
 from headwater.settings import Settings
 
@@ -28,9 +28,9 @@ _MOST_FRAMES = 12
 _Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
-def about(*paths: bytes) -> dict[str, Any]:
-    """The ``extra`` of a line about documents."""
-    ids = [document_id(path) for path in paths]
+def about(*paths: bytes, source: str = "") -> dict[str, Any]:
+    """The ``extra`` of a line about documents of a folder, which has the name ``source`` in its collection."""
+    ids = [document_id(in_collection(path, source)) for path in paths]
     return {"document_id": ids[0]} if len(ids) == 1 else {"documents": ids}
 
 

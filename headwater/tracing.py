@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from headwater import __version__
-from headwater.document import document_id
+from headwater.document import document_id, in_collection
 from headwater.messages import Hint
 from headwater.settings import Settings
 
@@ -119,5 +119,5 @@ def taken(hint: Hint, headers: Mapping[str, Any] | None) -> contextlib.AbstractC
 
 
 def _about(hint: Hint) -> dict[str, Any]:
-    ids = [document_id(item.path) for item in hint.items[:_MOST_IDS]]
+    ids = [document_id(in_collection(item.path, hint.source)) for item in hint.items[:_MOST_IDS]]
     return {"lane": hint.lane, "documents": len(hint.items), "document_ids": ids}

@@ -79,6 +79,8 @@ class Lease(threading.Thread):
         self._release = client.register_script(_RELEASE)
         self._stopping = threading.Event()
         self._held = False
+        #: why the broker was not asked at the last look, if so
+        self.trouble: str | None = None
         #: when the lease that another has would end, by our clock, if nobody renews it
         self._ends_at: float | None = None
 
@@ -112,7 +114,9 @@ class Lease(threading.Thread):
             other: Any = self._take(keys=[producer_key(self._space)], args=[self._identity, self._value, _LEASE_MS])
         except redis.RedisError as error:
             log.info("the lease was not renewed, since the broker does not answer: %s", error)
+            self.trouble = f"the broker does not answer ({error})"
             return False
+        self.trouble = None
         if not other:
             self._ends_at = None
             if not self._held:

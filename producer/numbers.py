@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from headwater.broker import make_client
 from headwater.errors import BrokerUnavailable, HeadwaterError
-from headwater.messages import Lane
+from headwater.messages import Lane, namespace
 from headwater.metrics import PRODUCER, exposition
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, free_bytes
@@ -91,7 +91,7 @@ class LedgerNumbers(Collector):
     def _waiting(self) -> dict[str, float]:
         """Raises BrokerUnavailable."""
         with make_client(self._settings) as client:
-            queues = Queues(client, self._settings.collection)
+            queues = Queues(client, namespace(self._settings.prefix, self._settings.source))
             return {str(lane): queues.waiting(lane) for lane in _LANES}
 
 

@@ -143,7 +143,6 @@ class Producer:
 
     def _begin(self) -> None:
         tracing.start(self._settings, "watch")
-        metrics.lease_held.set(1)  # the lock of the state directory
         numbers = LedgerNumbers(self._settings, self._layout)
         self._end_metrics = listen(self._settings, join(PRODUCER, PROCESS, numbers))
         self._check_pipeline()
@@ -240,6 +239,9 @@ class Producer:
     def _keep_up(self) -> None:
         self._follower.keep_up()
         self._counts.keep_up()
+        metrics.lease_held.set(self._leads)
+        if self._lease is not None and not self._lease.held:
+            self._note("broker", self._lease.trouble)
         if time.monotonic() >= self._ring_at and "folder" not in self._reasons and self._leads:
             self._ring()
 

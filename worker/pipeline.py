@@ -236,7 +236,7 @@ class Pipeline:
 
     def _failed(self, item: Item, reason: str, told: str) -> Outcome:
         """An earlier version stays as long as another try is left. ``told`` is what a log may have."""
-        log.warning("%s failed: %s", path_to_text(item.path), told, extra=about(item.path))
+        log.warning("%s failed: %s", path_to_text(item.path), told, extra=about(item.path, source=self._source))
         document = self._document_id(item)
         is_last = item.operation == "final"
         held = self._index.remove(document, item.seq + 1) if is_last else self._index.document_state(document)
@@ -277,8 +277,8 @@ class Pipeline:
         except (IndexUnavailable, DiskFull):
             raise
         except ModelStalled as stalled:
-            paths = (read.item.path for read in group)
-            log.warning("%d documents are not embedded: %s", len(group), stalled, extra=about(*paths))
+            named = about(*(read.item.path for read in group), source=self._source)
+            log.warning("%d documents are not embedded: %s", len(group), stalled, extra=named)
             return [self._suspected(read, stalled) for read in group], 0
         except Exception as error:  # whatever a text makes a model do is its document's outcome, and nobody else's
             if len(group) > 1:

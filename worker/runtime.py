@@ -47,7 +47,7 @@ from worker.kept import KeptVectors
 from worker.pipeline import Embed, Pipeline, Vector
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
-from worker.serving import ApiPlace, Serving
+from worker.serving import ApiPlace, ListenLater, Serving
 from worker.stored import StoredTexts
 
 __all__ = ["Runtime"]
@@ -215,8 +215,16 @@ class Runtime:
         if serve:
             parts += [QUERY] if self._numbers is None else [QUERY, self._numbers]
         told = join(*parts)
-        self._closers.append(listen(self._settings, told))
+        self._closers.append(self._listen(told))
         return told
+
+    def _listen(self, told: CollectorRegistry) -> Callable[[], object]:
+        """At once; or, beside a worker of another generation, whose port it is, when that one has ended."""
+        if self._place.has_turn(self._settings):
+            return listen(self._settings, told)
+        later = ListenLater(partial(listen, self._settings, told))
+        later.start()
+        return later.close
 
     def _serve(self, index: VectorIndex, told: CollectorRegistry) -> None:
         layout = find_layout(self._settings).create()

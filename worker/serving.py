@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +13,19 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from headwater.api import ApiServer
+from headwater.errors import SettingsError
 from headwater.generations import serving
 from headwater.listening import inherited
 from headwater.local import LocalEngine
 from headwater.settings import Settings
-from headwater.state import Layout, Service
+from headwater.state import Layout, Service, find_layout
 
-__all__ = ["ApiPlace", "Serving"]
+__all__ = ["ApiPlace", "ListenLater", "Serving"]
 
 #: seconds between two looks at whose turn it is
 _LOOK_S = 0.05
+#: seconds between two tries to listen on a port that is taken
+_TRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,38 @@ class ApiPlace:
 
     descriptor: int | None = None
     private: bool = False
+
+    @property
+    def by_turns(self) -> bool:
+        return self.descriptor is not None and not self.private
+
+    def has_turn(self, settings: Settings) -> bool:
+        """Whether a worker with these settings is to answer now."""
+        if not self.by_turns:
+            return True
+        layout = find_layout(settings)
+        return serving(layout) in (layout.generation, None)
+
+
+class ListenLater(threading.Thread):
+    """Takes a port as soon as the worker that has it ends. ``listen`` returns what lets go of it."""
+
+    def __init__(self, listen: Callable[[], Callable[[], None]]) -> None:
+        super().__init__(name="metrics", daemon=True)
+        self._listen = listen
+        self._ended = threading.Event()
+        self._end: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        while not self._ended.wait(_TRY_S):
+            with contextlib.suppress(SettingsError):  # it is still taken
+                self._end = self._listen()
+                return
+
+    def close(self) -> None:
+        self._ended.set()
+        self.join()
+        self._end()
 
 
 class Serving:
@@ -54,7 +91,7 @@ class Serving:
         """Raises SettingsError if the port is taken."""
         if self._is_ours():
             self._begin()
-        if self._by_turns:
+        if self._place.by_turns:
             self._thread = threading.Thread(target=self._take_turns, name="serving", daemon=True)
             self._thread.start()
 
@@ -66,15 +103,11 @@ class Serving:
         self._finish()
 
     @property
-    def _by_turns(self) -> bool:
-        return self._place.descriptor is not None and not self._place.private
-
-    @property
     def _note(self) -> Path:
         return self._layout.private_service if self._place.private else self._layout.service
 
     def _is_ours(self) -> bool:
-        return not self._by_turns or serving(self._layout) in (self._layout.generation, None)
+        return self._place.has_turn(self._settings)
 
     def _take_turns(self) -> None:
         while not self._ended.wait(_LOOK_S):

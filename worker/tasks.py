@@ -59,7 +59,7 @@ def _apply(pipeline: Pipeline, hint: Hint) -> list[Event]:
     try:
         return pipeline.apply(hint)
     except Exception as error:
-        named = about(*(item.path for item in hint.items))
+        named = about(*(item.path for item in hint.items), source=hint.source)
         log.error("a hint of %d documents failed: %s", len(hint.items), origin(error), extra=named, exc_info=True)
         reason = f"unexpected {type(error).__name__}: {error}"
         return [Outcome(item.path, item.seq, "failed", reason=reason, retryable=True) for item in hint.items]

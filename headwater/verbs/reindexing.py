@@ -95,7 +95,7 @@ def _settings_of(given: Settings, layout: Layout) -> Settings:
     """Those of a generation that is filled beside another one: its API is for nobody but us."""
     settings = as_pinned(given.model_copy(update={"generation": layout.generation}))
     folder = settings.folder or noted_folder(layout) or noted_folder(Pointer.read(layout).layout(layout.root))
-    found = settings.model_copy(update={"folder": folder, "host": "127.0.0.1", "port": 0})
+    found = settings.model_copy(update={"folder": folder, "host": "127.0.0.1", "port": 0, "metrics_port": 0})
     found.required_folder()
     return found
 

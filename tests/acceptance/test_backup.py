@@ -23,6 +23,8 @@ from headwater.broker import embedded_binary
 from headwater.state import Layout
 from producer.ledger import Ledger
 
+pytestmark = pytest.mark.long
+
 Facts = set[tuple[str, str, str | None]]
 
 

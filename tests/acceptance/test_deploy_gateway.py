@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from driver import Headwater
 
+pytestmark = pytest.mark.long
+
 
 def test_a_query_server_without_torch_answers_as_the_worker_does(headwater: Headwater, tmp_path: Path) -> None:
     # Given an index, a service that holds it, and a copy of it (in the place of a server, which several may hold)

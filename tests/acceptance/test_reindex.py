@@ -149,6 +149,7 @@ def _all_found(run: Headwater) -> int:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_killed_at_any_step_it_goes_on(run: Headwater, make_headwater: Callable[[Path, Path], Headwater]) -> None:
     run.once()
     calm = dict(run.environment)

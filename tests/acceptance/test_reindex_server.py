@@ -26,6 +26,8 @@ from headwater.errors import HeadwaterError
 from headwater.state import Layout, Service
 from producer.status import read_status
 
+pytestmark = pytest.mark.long
+
 _COMMAND = [sys.executable, "-P", "-m", "headwater"]
 _NOTES = 8
 _TEXT = "the sentinel of this note"
@@ -114,7 +116,7 @@ class Asking:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        while not self.ended.wait(0.05):
+        while not self.ended.wait(0.1):
             try:
                 answer = self.hosts.ask()
                 self.answers[answer["freshness"]["generation"]] += 1

@@ -209,7 +209,7 @@ def _collection(backend: str, url: str, key: str | None) -> Iterator[Backend]:
     name = f"contract-{uuid.uuid4().hex}"
     yield Backend(backend, lambda: ServerIndex.connect(url, ServerOptions(key), name))
     client = QdrantClient(url=url, api_key=key, check_compatibility=False)
-    client.delete_collection(name)
+    client.delete_collection(f"{name}.g1")
     client.close()
 
 

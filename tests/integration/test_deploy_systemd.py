@@ -35,6 +35,8 @@ from headwater.cli import app
 from headwater.errors import PermanentError, QueryError
 from headwater.settings import Settings
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "deploy" / "systemd"
 SYSTEM = ["headwater@.service", "headwater-producer.service", "headwater-worker@.service", "headwater-query.service"]

@@ -15,7 +15,7 @@ from qdrant_client import models as m
 from qdrant_client.http.exceptions import UnexpectedResponse
 from servers import QdrantServer, make_certificate
 
-from headwater.index_server import ServerIndex
+from headwater.index_server import ServerIndex, ServerOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection:UserWarning")
 
@@ -147,9 +147,9 @@ def test_workers_that_start_together_make_one_collection(qdrant_server: QdrantSe
         together.wait()
         return index.ensure_schema("model@1", 8).index_id
 
-    workers = [ServerIndex.connect(qdrant_server.url, qdrant_server.api_key, name) for _ in range(4)]
+    workers = [ServerIndex.connect(qdrant_server.url, ServerOptions(qdrant_server.api_key), name) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(start, workers))) == 1
     for worker in workers:
         worker.close()
-    client.delete_collection(name)
+    client.delete_collection(f"{name}.g1")

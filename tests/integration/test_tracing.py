@@ -25,10 +25,13 @@ from workshop import opened_pipeline
 from headwater import tracing
 from headwater.broker import make_app, make_client
 from headwater.document import Fingerprint, document_id
-from headwater.messages import Hint, Item, Outcome, events_key
+from headwater.messages import Hint, Item, Outcome, events_key, namespace, queue_name
+from headwater.metrics import join
 from headwater.settings import Settings
+from headwater.state import Layout
 from producer.diff import Changes, Seen
 from producer.ledger import Ledger
+from producer.numbers import LedgerNumbers
 from producer.publisher import Publisher
 from producer.queues import Queues
 from worker.reporter import Reporter
@@ -72,11 +75,14 @@ class Line:
         """A Celery worker in this process, until there are so many outcomes more."""
         key, root = events_key(self.settings.collection), logging.getLogger()
         before = root.level, list(root.handlers)
+        how: dict[str, Any] = {"pool": "solo", "perform_ping_check": False, "shutdown_timeout": 30, "loglevel": "error"}
         with make_client(self.settings) as client:
             there = client.xlen(key)
-            with start_worker(self.app, pool="solo", perform_ping_check=False, shutdown_timeout=30, loglevel="error"):
-                wait_until(lambda: client.xlen(key) >= there + outcomes, "outcomes", 30)
-        root.level, root.handlers = before  # Celery's helper sets them
+            try:
+                with start_worker(self.app, **how):
+                    wait_until(lambda: client.xlen(key) >= there + outcomes, "outcomes", 30)
+            finally:
+                root.level, root.handlers = before  # Celery's helper sets them
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def line(valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line
     app, client = make_app(settings), make_client(settings)
     reporter = Reporter(client, events_key(settings.collection))
     with opened_pipeline(folder, work, WordEmbedder(32), 100) as (pipeline, _):
-        register(app, lambda: (pipeline, reporter), lambda name, sweep: None)
+        register(app, lambda source: (pipeline, reporter), lambda name, sweep, source: None)
         yield Line(settings, pipeline, folder, work, app)
     client.close()
     app.close()
@@ -181,3 +187,19 @@ def _parent(span: ReadableSpan) -> int | None:
 
 def _attribute(span: ReadableSpan, name: str) -> Any:
     return (span.attributes or {})[f"headwater.{name}"]
+
+
+def test_a_scrape_looks_into_the_queues_of_this_folder(valkey: Any, tmp_path: Path) -> None:
+    # Given two hints for one of the folders of a collection
+    settings = Settings.load(
+        broker_url=valkey.settings.broker_url, collection=f"c{uuid.uuid4().hex[:8]}", source="notes", state_dir=tmp_path
+    )
+    name = queue_name(namespace(settings.collection, "notes"), "bulk")
+    with make_client(settings) as client:
+        client.rpush(name, "one", "two")
+        # Then they are its depth
+        told = join(LedgerNumbers(settings, Layout(tmp_path)))
+        assert told.get_sample_value("headwater_queue_depth", {"lane": "bulk"}) == 2
+        assert told.get_sample_value("headwater_queue_depth", {"lane": "live"}) == 0
+        assert told.get_sample_value("headwater_broker_up") == 1
+        client.delete(name)

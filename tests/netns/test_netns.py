@@ -19,7 +19,7 @@ _NAMES = (
     "the query server cut off",
 )
 _REASON = reason_against() or (None if REDIS else "redis-server is not installed")
-pytestmark = pytest.mark.skipif(_REASON is not None, reason=str(_REASON))
+pytestmark = [pytest.mark.long, pytest.mark.skipif(_REASON is not None, reason=str(_REASON))]
 
 
 @pytest.fixture(scope="module")

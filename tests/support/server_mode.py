@@ -63,7 +63,8 @@ class Servers:
     def drop(self, collection: str) -> None:
         """Leave neither the collection nor its keys at the broker."""
         with self.qdrant() as client:
-            client.delete_collection(collection)
+            for name in (collection, f"{collection}.g1", f"{collection}.g2"):
+                client.delete_collection(name)
         with self.broker() as broker:
             for key in [*broker.scan_iter(f"{collection}.*"), *broker.scan_iter(f"_kombu.binding.{collection}.*")]:
                 broker.delete(key)

@@ -68,3 +68,7 @@ def test_the_message_of_an_error_of_ours_is_told() -> None:
     assert origin(IndexUnavailable("Qdrant does not answer")) == "IndexUnavailable: Qdrant does not answer"
     assert origin(caught(spell)).startswith("RuntimeError at test_logs.py:")
     assert origin(OSError(28, "No space left on device", "/x")) == "OSError: No space left on device"
+
+
+def test_a_folder_with_a_name_has_ids_of_its_own() -> None:
+    assert about(b"a", source="notes") == {"document_id": document_id(b"notes/a")}

@@ -68,7 +68,7 @@ def build_index(configuration: Configuration, folder: Path, work: Path, stage: S
     home = work / f"index-{_key(settings)}"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings = settings.model_copy(update={"state_dir": (home / "state").resolve()})
-    before = _status(settings, home)["embedded_texts_total"]
+    before = _status(settings, home)["embedded_texts_total"] if _layout(settings).ledger.exists() else 0
     began = time.monotonic()
     _run(settings, home, stage)
     seconds = time.monotonic() - began

@@ -45,8 +45,8 @@ class Aliases:
         return 1 if self.is_plain() else None
 
     def is_plain(self) -> bool:
-        """Whether the name is that of a collection itself. A server finds a collection by its alias as well, which may be
-        made in this moment: so the alias is looked for last."""
+        """Whether the name is that of a collection itself. A server finds a collection by its alias as well, which may
+        be made in this moment: so the alias is looked for last."""
         return bool(self.ask(self.client.collection_exists, self.name)) and self._target() is None
 
     def collection(self, generation: int | None) -> str:

@@ -25,7 +25,7 @@ STAND_IN = """
     import json, os, pathlib, sys
     verb, arguments = sys.argv[1], sys.argv[2:]
     state = pathlib.Path(arguments[arguments.index("--state-dir") + 1])
-    ledger = state / "ledger.json"
+    ledger = state / "ledger.sqlite3"
     known = json.loads(ledger.read_text()) if ledger.exists() else []
     if verb == "status":
         print(json.dumps({"embedded_texts_total": len(known), "chunks": len(known),

@@ -111,21 +111,19 @@ class _Queue:
 
 
 class Batcher:
-    """``embed`` from any thread. ``on_embedded`` is told after each batch of documents how many texts it held, and
-    ``on_stall`` once, when a pass of the model has taken longer than ``timeout_s``."""
+    """``embed`` from any thread. ``on_stall`` is told once, when a pass of the model has taken longer than
+    ``timeout_s``."""
 
     def __init__(
         self,
         embedder: Embedder,
         batch_tokens: int,
-        on_embedded: Callable[[int], None] = lambda _: None,
         *,
         timeout_s: float = math.inf,
         on_stall: Callable[[], None] = lambda: None,
     ) -> None:
         self._embedder = embedder
         self._batch_tokens = batch_tokens
-        self._on_embedded = on_embedded
         self._changed = threading.Condition()
         self._lanes: dict[Priority, _Queue] = {lane: _Queue() for lane in _LANES}
         self._numbers = count()
@@ -287,14 +285,8 @@ class Batcher:
                     wanted.future.set_exception(result)
                 else:
                     wanted.future.set_result(result[number])
-        if isinstance(result, BaseException):
-            return
-        self._measure(batch)
-        if batch[0].key.kind == "document":
-            try:
-                self._on_embedded(len(batch))
-            except Exception:  # the count is not worth a thread that runs the model
-                log.exception("%d embedded texts could not be counted", len(batch))
+        if not isinstance(result, BaseException):
+            self._measure(batch)
 
     def _measure(self, batch: list[_Wanted]) -> None:
         kind = batch[0].key.kind

@@ -323,15 +323,9 @@ class Settings(BaseSettings):
             self.chunk_tokens,
             self.truncate_dim,
             self.document_prompt,
-            self.language,
-            self.heading_context,
-            self.max_file_bytes,
-            (self.archive_depth, self.archive_members, self.archive_bytes),
-            _scrambled(self.passwords()),
-            _readers(),
-            self.ocr,
+            *self._reading(),
         )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return _digest(parts)
 
     def cutting_fingerprint(self, tokenizer_json: str, window: int) -> str:
         """What, besides a document's bytes, the texts and places of its chunks depend on: with the same one, another
@@ -340,6 +334,13 @@ class Settings(BaseSettings):
             PIPELINE_VERSION,
             min(self.chunk_tokens, window),
             hashlib.sha256(tokenizer_json.encode()).hexdigest(),
+            *self._reading(),
+        )
+        return _digest(parts)
+
+    def _reading(self) -> tuple[object, ...]:
+        """What, besides its bytes, is read in a document depends on."""
+        return (
             self.language,
             self.heading_context,
             self.max_file_bytes,
@@ -348,7 +349,6 @@ class Settings(BaseSettings):
             _readers(),
             self.ocr,
         )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     @property
     def prefix(self) -> str:
@@ -390,6 +390,10 @@ def shown_url(url: str) -> str:
 def generation_name(name: str, generation: int) -> str:
     """What belongs to the first generation has the bare name."""
     return name if generation == 1 else f"{name}.g{generation}"
+
+
+def _digest(parts: tuple[object, ...]) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _readers() -> list[tuple[str, str, str]]:

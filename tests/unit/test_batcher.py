@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,10 +115,10 @@ def room() -> Iterator[Room]:
         batcher.close()
 
 
-def make(batch_tokens: int = 1000, on_embedded: Callable[[int], None] = lambda _: None) -> tuple[FakeEmbedder, Batcher]:
+def make(batch_tokens: int = 1000) -> tuple[FakeEmbedder, Batcher]:
     embedder = FakeEmbedder()
     embedder.gate.set()
-    return embedder, Batcher(embedder, batch_tokens, on_embedded)
+    return embedder, Batcher(embedder, batch_tokens)
 
 
 CALLS = st.lists(
@@ -261,39 +261,6 @@ def test_a_text_that_spoils_its_batch_fails_alone(room: Room) -> None:
     vectors, fresh = room.ask(["bad"], "live").result(WAIT_S)
     assert fresh == 1
     assert np.array_equal(vectors[0], vector_of("bad"))
-
-
-def test_texts_of_documents_are_counted_and_queries_are_not() -> None:
-    counted: list[int] = []
-    _, batcher = make(on_embedded=counted.append)
-    batcher.embed(["a", "b", "a"], "bulk")
-    batcher.embed(["c"], "live")
-    batcher.embed(["d"], "query")
-    batcher.close()
-    assert sum(counted) == 3
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_listener_that_fails_does_not_leave_callers_waiting_for_ever() -> None:
-    def fail(texts: int) -> None:
-        raise RuntimeError(f"{texts} could not be counted")
-
-    _, batcher = make(on_embedded=fail)
-    answers: list[object] = []
-
-    def ask() -> None:
-        try:
-            answers.append(batcher.embed(["a"], "bulk"))
-            answers.append(batcher.embed(["b"], "bulk"))
-        except RuntimeError as error:
-            answers.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout=2)
-    assert not thread.is_alive()
-    assert answers
-    batcher.close()
 
 
 def test_no_texts_give_no_rows() -> None:

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     #: collection on the server, and prefix of queue names
     collection: str = Field(default="headwater", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     #: name of the folder, where several share a collection: the paths of its documents begin with it
-    source: str = Field(default="", pattern=rf"^({_SOURCE.pattern})?$")
+    source: str = ""
     #: folders of such a collection as this machine sees them, by name, for a worker or a query API: {"NAME": "PATH"}
     sources: dict[str, Path] = {}
 
@@ -236,13 +236,15 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(os.path.realpath(value.expanduser()))
 
+    @field_validator("source", mode="after")
+    @classmethod
+    def _own_name(cls, value: str) -> str:
+        return _folder_name(value) if value else value
+
     @field_validator("sources", mode="after")
     @classmethod
     def _named(cls, value: dict[str, Path]) -> dict[str, Path]:
-        for name in value:
-            if not _SOURCE.fullmatch(name):
-                raise ValueError(f"{name!r} is no name of a folder: use letters, digits, dot, dash and underscore")
-        return {name: Path(os.path.realpath(path.expanduser())) for name, path in value.items()}
+        return {_folder_name(name): Path(os.path.realpath(path.expanduser())) for name, path in value.items()}
 
     @field_validator("rank_constant", "dense_weight", "sparse_weight", mode="after")
     @classmethod
@@ -390,6 +392,12 @@ def shown_url(url: str) -> str:
 def generation_name(name: str, generation: int) -> str:
     """What belongs to the first generation has the bare name."""
     return name if generation == 1 else f"{name}.g{generation}"
+
+
+def _folder_name(text: str) -> str:
+    if _SOURCE.fullmatch(text):
+        return text
+    raise ValueError(f"{text!r} is no name of a folder: use up to 64 letters, digits, dashes, underscores and dots")
 
 
 def _digest(parts: tuple[object, ...]) -> str:

@@ -306,3 +306,9 @@ def test_an_empty_prompt_is_no_prompt_in_the_child_too(monkeypatch: pytest.Monke
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
     assert Settings.load().query_prompt == ""
+
+
+@pytest.mark.parametrize("given", [{"source": "a/b"}, {"source": ".."}, {"sources": {"a b": "/srv"}}])
+def test_a_name_of_a_folder_that_cannot_be_one_is_told_in_words(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="is no name of a folder: use up to 64 letters"):
+        Settings.load(**given)

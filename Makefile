@@ -1,14 +1,15 @@
-# Verbs: make run [FOLDER=...], make test, make test-long, make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults, make netns
+# Verbs: make run [FOLDER=...], make test, make test-long, make test-servers [BROKER=redis|valkey|URL], make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults, make netns
 PYTHON ?= python3
 VENV ?= .venv
 FOLDER ?= docs
 MINUTES ?= 60
 FILES ?= 40
+BROKER ?= redis
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-long check bench bench-peers soak faults netns clean
+.PHONY: run test test-long test-servers check bench bench-peers soak faults netns clean
 
 run: $(VENV)/.all
 	@$(BIN)/headwater up "$(FOLDER)"
@@ -18,6 +19,9 @@ test: $(VENV)/.test
 
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
+
+test-servers: $(VENV)/.test
+	$(BIN)/python tests/on_servers.py --broker "$(BROKER)" --numprocesses 2 --dist worksteal
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import ssl
 import time
 import warnings
@@ -57,6 +58,9 @@ _PAUSES_S = (0.2, 0.6)
 #: answers of a server that is busy, or of a proxy before one that is not there now
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REFUSED = frozenset({401, 403})
+#: the first version with all that is asked of it: weights in a fusion (1.17); older than 1.16, a server would pass over
+#: the condition of a write without a word, and nothing would be fenced
+_OLDEST = (1, 17)
 _CONFLICT = 409
 #: how long the values of a field are believed that need not be exact
 _VALUES_S = 5.0
@@ -224,6 +228,7 @@ class ServerIndex(QdrantIndex):
     def manifest(self) -> Manifest | None:
         """What the collection was made with, kept as its metadata."""
         if not self._settled:
+            self._check_version()
             self._collection = self.aliases.collection(self._generation)
         if not self._ask(self._client.collection_exists, self._collection):
             return None
@@ -235,6 +240,17 @@ class ServerIndex(QdrantIndex):
         params: Any = config.params.vectors
         size = params["dense"].size if isinstance(params, dict) and "dense" in params else 0
         return Manifest("foreign", "an unknown model", size, SCHEMA_VERSION)
+
+    def _check_version(self) -> None:
+        """Raises IndexUnavailable if the server is too old."""
+        version = self._ask(self._client.info).version
+        numbers = tuple(int(digits) for digits in re.findall(r"\d+", version)[:2])
+        if numbers < _OLDEST:
+            oldest = ".".join(map(str, _OLDEST))
+            raise IndexUnavailable(
+                f"Qdrant at {self._where} is of version {version}, and conditional writes and weighted fusion, which "
+                f"Headwater needs, came with {oldest}: upgrade it"
+            )
 
     def _create(self, manifest: Manifest) -> Manifest:
         """Make the collection, or take the one that another worker has made in the same moment."""
@@ -271,18 +287,24 @@ class ServerIndex(QdrantIndex):
     def _upsert(self, points: Sequence[Point], fences: Mapping[str, int]) -> None:
         condition = m.Filter(should=[_filter(fence) for fence in fence_conditions(fences)])
         for batch in _by_bytes(points):
-            self._ask(
+            self._write_through(
                 self._client.upsert,
                 self._collection,
                 [_to_server(p) for p in batch],
-                wait=True,
-                ordering=self._ordering,
                 update_filter=condition,
             )
 
     def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:
         selector = m.FilterSelector(filter=_filter(conditions, ids))
-        self._ask(self._client.delete, self._collection, selector, wait=True, ordering=self._ordering)
+        self._write_through(self._client.delete, self._collection, selector)
+
+    def _write_through(self, request: Callable[..., m.UpdateResult], *arguments: Any, **options: Any) -> None:
+        """Raises IndexUnavailable, also where the server has noted a write and does not come to it in its time."""
+        done = self._ask(request, *arguments, wait=True, ordering=self._ordering, **options)
+        if done.status is not m.UpdateStatus.COMPLETED:
+            raise IndexUnavailable(
+                f"Qdrant at {self._where} is late with a write ({done.status.value}): it may be overloaded"
+            )
 
     def flush(self) -> None:
         """A write with ``wait`` is in the server's write-ahead log when it returns."""

@@ -58,7 +58,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="headwater-servers-"))
     try:
         with ExitStack() as stack:
-            environment = {**os.environ, "HEADWATER_TEST_BROKER_URL": _broker(given.broker, directory, stack)}
+            environment = {**os.environ, "CELERY_BROKER_URL": _broker(given.broker, directory, stack)}
             if not os.environ.get("QDRANT_URL"):
                 qdrant = _start(QdrantServer(directory / "qdrant", api_key=_KEY), stack)
                 environment |= {"QDRANT_URL": qdrant, "QDRANT_API_KEY": _KEY}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from server_mode import Servers, collection_of, raw_points, servers_named
+from server_mode import SERVER_SETTINGS, Servers, collection_of, raw_points, servers_named
 
 if TYPE_CHECKING:
     from headwater import Index
@@ -67,7 +67,7 @@ class Headwater:
     state: Path
     process: subprocess.Popen[str] | None = None
     environment: dict[str, str] = field(default_factory=dict)
-    #: a broker and a Qdrant server to use instead of the embedded ones
+    #: a broker and a Qdrant server to use instead of the embedded ones; None: no such
     servers: Servers | None = field(default_factory=servers_named)
 
     def run(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
@@ -145,7 +145,7 @@ class Headwater:
         """The library in this process, as a program of one's own uses it."""
         from headwater import Index
 
-        if self.servers is None:
+        if self.servers is None or self.servers.qdrant_url is None:
             return Index.open(state_dir=self.state)
         of_servers = {"qdrant_url": self.servers.qdrant_url, "qdrant_api_key": self.servers.api_key}
         return Index.open(state_dir=self.state, collection=collection_of(self.state), **of_servers)
@@ -156,7 +156,7 @@ class Headwater:
 
     def points(self, generation: int = 1) -> list[dict[str, Any]]:
         """Every point, raw, from the server or a copy of the shard (which another process may hold open)."""
-        if self.servers is not None:
+        if self.servers is not None and self.servers.qdrant_url is not None:
             return raw_points(self.servers, collection_of(self.state))
         import qdrant_edge as edge
 
@@ -195,7 +195,8 @@ class Headwater:
     def full_environment(self) -> dict[str, str]:
         """Of its processes, for those that a test starts by itself."""
         servers = {} if self.servers is None else self.servers.environment(collection_of(self.state))
-        return {**os.environ, "HEADWATER_STATE_DIR": str(self.state), "COLUMNS": "120", **servers, **self.environment}
+        others = {name: value for name, value in os.environ.items() if name not in SERVER_SETTINGS}
+        return {**others, "HEADWATER_STATE_DIR": str(self.state), "COLUMNS": "120", **servers, **self.environment}
 
     def kill(self) -> None:
         """Leave nothing behind, whatever the test did."""

@@ -253,12 +253,12 @@ def _error(status: int, sentence: str) -> Response:
     return JSONResponse({"status": {"error": sentence}, "time": 0.0}, status)
 
 
-def make_server(store: Store, api_key: str | None) -> Starlette:
+def make_server(store: Store, api_key: str | None, version: str = _VERSION) -> Starlette:
     api = Api(store)
     one = "/collections/{name}"
 
-    async def version(request: Request) -> Response:
-        return JSONResponse({"title": "qdrant - vector search engine", "version": _VERSION})
+    async def root(request: Request) -> Response:
+        return JSONResponse({"title": "qdrant - vector search engine", "version": version})
 
     async def healthy(request: Request) -> Response:
         return Response("healthz check passed")
@@ -292,7 +292,7 @@ def make_server(store: Store, api_key: str | None) -> Starlette:
         ("PATCH", one, api.update_collection),
         ("DELETE", one, api.delete_collection),
     ]
-    open_to_all = [Route("/", version), *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz"))]
+    open_to_all = [Route("/", root), *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz"))]
     keyed = [_route(path, method, answer, api_key) for method, path, answer in answers]
     return Starlette(routes=[*open_to_all, *keyed], lifespan=lifespan)
 
@@ -313,11 +313,12 @@ def main() -> None:
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--strict", action="store_true", help="refuse filters on fields without a payload index")
+    parser.add_argument("--version", default=_VERSION, help="what it says of itself (default: %(default)s)")
     given = parser.parse_args()
     with contextlib.ExitStack() as stack:
         root = given.path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qdrant-test-")))
         uvicorn.run(
-            make_server(Store(root, strict=given.strict), given.api_key),
+            make_server(Store(root, strict=given.strict), given.api_key, given.version),
             host=given.host,
             port=given.port,
             ssl_certfile=given.tls_cert,

@@ -1,7 +1,7 @@
 """Runs on servers: which ones, a collection for each state directory, and nothing of it left behind.
 
-The whole acceptance suite runs on servers where the environment names both: ``QDRANT_URL`` (``QDRANT_API_KEY``,
-``SSL_CERT_FILE``) and ``HEADWATER_TEST_BROKER_URL``.
+The whole acceptance suite runs on those that the environment names, one or both: ``QDRANT_URL`` (``QDRANT_API_KEY``,
+``SSL_CERT_FILE``) and ``CELERY_BROKER_URL``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ import redis
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-__all__ = ["Servers", "collection_of", "embedded_only", "raw_points", "servers_named"]
+__all__ = ["SERVER_SETTINGS", "Servers", "collection_of", "embedded_only", "raw_points", "servers_named"]
+
+#: what names servers in an environment
+SERVER_SETTINGS = frozenset({"CELERY_BROKER_URL", "QDRANT_URL", "QDRANT_API_KEY"})
 
 
 @dataclass(frozen=True)
 class Servers:
-    """``authority`` is the certificate that both are trusted by, if they have one of their own."""
+    """A part without a URL is the embedded one. ``authority`` is the certificate that both are trusted by, if they have
+    one of their own."""
 
-    broker_url: str
-    qdrant_url: str
+    broker_url: str | None
+    qdrant_url: str | None
     api_key: str | None = None
     authority: Path | None = None
 
@@ -39,7 +43,8 @@ class Servers:
         key = {} if self.api_key is None else {"QDRANT_API_KEY": self.api_key}
         trusted = {} if self.authority is None else {"SSL_CERT_FILE": str(self.authority)}
         urls = {"CELERY_BROKER_URL": self.broker_url, "QDRANT_URL": self.qdrant_url}
-        return {**urls, **key, **trusted, "HEADWATER_COLLECTION": collection}
+        named = {name: url for name, url in urls.items() if url is not None}
+        return {**named, **key, **trusted, "HEADWATER_COLLECTION": collection}
 
     @contextlib.contextmanager
     def qdrant(self) -> Iterator[QdrantClient]:
@@ -57,28 +62,31 @@ class Servers:
             client.close()
 
     def broker(self) -> redis.Redis:
+        assert self.broker_url is not None
         made: redis.Redis = redis.Redis.from_url(self.broker_url, socket_timeout=10)
         return made
 
     def drop(self, collection: str) -> None:
         """Leave neither the collection nor its keys at the broker."""
-        with self.qdrant() as client:
-            for name in (collection, f"{collection}.g1", f"{collection}.g2"):
-                client.delete_collection(name)
-        with self.broker() as broker:
-            for key in [*broker.scan_iter(f"{collection}.*"), *broker.scan_iter(f"_kombu.binding.{collection}.*")]:
-                broker.delete(key)
+        if self.qdrant_url is not None:
+            with self.qdrant() as client:
+                for name in (collection, f"{collection}.g1", f"{collection}.g2"):
+                    client.delete_collection(name)
+        if self.broker_url is not None:
+            with self.broker() as broker:
+                for key in [*broker.scan_iter(f"{collection}.*"), *broker.scan_iter(f"_kombu.binding.{collection}.*")]:
+                    broker.delete(key)
 
 
 def servers_named() -> Servers | None:
     """Those that the environment names."""
-    broker, qdrant = os.environ.get("HEADWATER_TEST_BROKER_URL"), os.environ.get("QDRANT_URL")
-    return Servers(broker, qdrant, os.environ.get("QDRANT_API_KEY")) if broker and qdrant else None
+    broker, qdrant = os.environ.get("CELERY_BROKER_URL"), os.environ.get("QDRANT_URL")
+    return Servers(broker, qdrant, os.environ.get("QDRANT_API_KEY")) if broker or qdrant else None
 
 
 def embedded_only(reason: str) -> pytest.MarkDecorator:
     """For a test that means nothing on servers, with the reason."""
-    return pytest.mark.skipif(servers_named() is not None, reason=f"on servers: {reason}")
+    return pytest.mark.skipif("QDRANT_URL" in os.environ, reason=f"on servers: {reason}")
 
 
 def collection_of(state: Path) -> str:

@@ -93,6 +93,8 @@ class QdrantServer(_Server):
     api_key: str | None = None
     #: certificate and key
     tls: tuple[Path, Path] | None = None
+    #: what it says of itself
+    version: str | None = None
 
     @property
     def url(self) -> str:
@@ -101,6 +103,7 @@ class QdrantServer(_Server):
     def command(self) -> list[str]:
         given = ["--host", self.host, "--port", str(self.port), "--path", str(self.directory / "storage"), "--strict"]
         given += [] if self.api_key is None else ["--api-key", self.api_key]
+        given += [] if self.version is None else ["--version", self.version]
         given += [] if self.tls is None else ["--tls-cert", str(self.tls[0]), "--tls-key", str(self.tls[1])]
         return [sys.executable, "-P", str(_SERVER), *given]
 

@@ -261,7 +261,8 @@ class Pipeline:
             done, embedded = self._write_group(group, vectors, lane)
             outcomes += done
             fresh += embedded
-        reused = max(0, len(hashes) - fresh)
+        written = sum(outcome.chunks for outcome in outcomes if outcome.state in ("indexed", "partial"))
+        reused = max(0, written - fresh)
         metrics.texts_reused.inc(reused)
         return outcomes, reused
 

@@ -275,6 +275,19 @@ def test_what_was_reused_is_reported(bench: Bench) -> None:
     assert [event for event in events if isinstance(event, Embedded)] == [Embedded(0, 2)]
 
 
+def test_texts_that_could_not_be_embedded_are_not_reported_as_reused(bench: Bench) -> None:
+    def refused(texts: Sequence[str], lane: Lane) -> tuple[Vector, int]:
+        raise ModelError("out of memory")
+
+    bench.write("a.md", sections(BIRDS))
+    bench.apply("a.md")
+    bench.embed.inner = refused
+    bench.write("b.md", sections(BIRDS))
+    bench.write("c.md", sections(STARS))
+    events = bench.pipeline.apply(Hint((bench.item("b.md"), bench.item("c.md")), "bulk"))
+    assert [event for event in events if isinstance(event, Embedded)] == [Embedded(0, 1)]
+
+
 def test_a_delete_removes_the_document_and_may_come_twice(bench: Bench) -> None:
     bench.write("a.md", BIRDS)
     bench.write("b.md", STARS)

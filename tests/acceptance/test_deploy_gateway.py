@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 from driver import Headwater
+from server_mode import collection_of
 
 pytestmark = pytest.mark.long
 
 
 def test_a_query_server_without_torch_answers_as_the_worker_does(headwater: Headwater, tmp_path: Path) -> None:
-    # Given an index, a service that holds it, and a copy of it (in the place of a server, which several may hold)
+    # Given an index, a service that holds it, and a copy of it (in the place of a server, where there is none)
     (headwater.folder / "a.md").write_text("# Rivers\n\nA quokka crosses the river.\n")
     (headwater.folder / "b.md").write_text("# Home\n\nA numbat stays at home.\n")
     headwater.once()
@@ -35,6 +36,8 @@ def test_a_query_server_without_torch_answers_as_the_worker_does(headwater: Head
         (absent / name / "__init__.py").write_text(f"raise ImportError('{name} is not installed')\n")
     before = os.environ.get("PYTHONPATH", "")
     environment = {**os.environ, "HEADWATER_STATE_DIR": str(copy), "PYTHONPATH": f"{absent}{os.pathsep}{before}"}
+    if headwater.servers is not None:
+        environment |= headwater.servers.environment(collection_of(headwater.state))
     refused = _serve(environment)
     assert "ImportError" not in refused[1] and refused[0] == 78, "without a worker it needs a model"
     with subprocess.Popen(
@@ -54,7 +57,7 @@ def test_a_query_server_without_torch_answers_as_the_worker_does(headwater: Head
                 _hits(url, {"text": "word " * 300, "mode": "dense"})
             assert too_long.value.code == 400 and "shorten it" in too_long.value.read().decode()
             # And when no worker is left, it says so, and words are still found
-            headwater.kill()
+            headwater.stop()
             with pytest.raises(urllib.error.HTTPError) as gone:
                 _hits(url, {"text": "who crosses water", "mode": "dense"})
             assert gone.value.code == 503 and "does not answer" in gone.value.read().decode()

@@ -50,16 +50,21 @@ class Part:
             print(f"{self.name} ended with status {code}", flush=True)
             self.process, self.due_at = None, time.monotonic() + _PAUSE_S
 
-    def stop(self) -> bool:
-        """Whether it ended in order."""
+    def stop(self) -> str | None:
+        """None if it ended in order, else how it did."""
         if self.process is None:
-            return True
+            return None
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(_GRACE_S) in (0, -signal.SIGTERM)
-        self.process.kill()
-        return False
+        try:
+            code = self.process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return f"{self.name} (not within {_GRACE_S:.0f} s)"
+        if code in (0, -signal.SIGTERM):
+            return None
+        said = Path(self.log).read_text("utf-8", "replace").strip().splitlines()[-1:]
+        return f"{self.name} (status {code}, {' '.join(said)[-200:]})"
 
 
 def main() -> int:
@@ -72,7 +77,7 @@ def main() -> int:
         for part in reversed(parts):  # servers first
             part.look()
         time.sleep(0.05)
-    late = [part.name for part in parts if not part.stop()]
+    late = [how for part in parts if (how := part.stop()) is not None]
     print(f"did not end in order: {', '.join(late)}" if late else "all ended in order", flush=True)
     return 1 if late else 0
 

@@ -41,15 +41,19 @@ end
 return 1
 """
 _RENEW = """
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) end
+for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
+  if holder == ARGV[1] then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
 end
 """
 _RELEASE = """
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+local ours = {}
+for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
+  if holder == ARGV[1] then ours[#ours + 1] = KEYS[i] end
 end
+if #ours > 0 then redis.call('DEL', unpack(ours)) end
 """
+#: keys that one call of a script names: Lua unpacks some thousands at most
+_MOST_KEYS = 1000
 #: the worker is there until the server's clock says otherwise
 _PRESENT = """
 local now = redis.call('TIME')
@@ -128,7 +132,8 @@ class Claims:
         with self._lock:
             self._held.difference_update(keys)
         try:
-            self._release(keys=keys, args=[self._name])
+            for first in range(0, len(keys), _MOST_KEYS):
+                self._release(keys=keys[first : first + _MOST_KEYS], args=[self._name])
         except redis.RedisError as error:
             log.info("%d leases end by themselves, since the broker does not answer: %s", len(keys), error)
 
@@ -141,8 +146,8 @@ class Claims:
         with self._lock:
             keys = sorted(self._held)
         try:
-            if keys:
-                self._renew(keys=keys, args=[self._name, LEASE_MS])
+            for first in range(0, len(keys), _MOST_KEYS):
+                self._renew(keys=keys[first : first + _MOST_KEYS], args=[self._name, LEASE_MS])
             for space in self._spaces:
                 self._present(keys=[workers_key(space)], args=[self._name, LEASE_MS // 1000])
         except redis.RedisError as error:

@@ -101,9 +101,9 @@ def test_all_looks_share_a_connection_and_a_server_that_is_away_is_one_sentence(
 @pytest.mark.parametrize(
     ("url", "base"),
     [
-        ("http://host", "http://host:6333/"),
-        ("https://host", "https://host:6333/"),
-        ("https://host:443", "https://host/"),
+        ("http://host", "http://host:6333"),
+        ("https://host", "https://host:6333"),
+        ("https://host:443", "https://host"),
         ("http://host:80/behind/a/proxy", "http://host/behind/a/proxy/"),
     ],
 )

@@ -41,14 +41,15 @@ end
 return 1
 """
 _RENEW = """
-for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
-  if holder == ARGV[1] then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('PEXPIRE', key, ARGV[2]) end
 end
 """
+#: (GET, not MGET, which access lists made after docs/many-machines.md do not allow)
 _RELEASE = """
 local ours = {}
-for i, holder in ipairs(redis.call('MGET', unpack(KEYS))) do
-  if holder == ARGV[1] then ours[#ours + 1] = KEYS[i] end
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then ours[#ours + 1] = key end
 end
 if #ours > 0 then redis.call('DEL', unpack(ours)) end
 """
@@ -146,8 +147,8 @@ class Claims:
         with self._lock:
             keys = sorted(self._held)
         try:
-            for first in range(0, len(keys), _MOST_KEYS):
-                self._renew(keys=keys[first : first + _MOST_KEYS], args=[self._name, LEASE_MS])
+            if keys:
+                self._renew(keys=keys, args=[self._name, LEASE_MS])
             for space in self._spaces:
                 self._present(keys=[workers_key(space)], args=[self._name, LEASE_MS // 1000])
         except redis.RedisError as error:

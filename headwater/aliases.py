@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qdrant_client import models as m
-
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
@@ -30,7 +28,8 @@ class Ask(Protocol):
 
 @dataclass(frozen=True)
 class Aliases:
-    """Of one collection name. Every method raises IndexUnavailable if the server does not answer."""
+    """Of one collection name. Every method raises IndexUnavailable if the server does not answer. Those that only read
+    (``current``, ``collection``, ``noted``) need no more of a client than ``headwater.server_reads`` has."""
 
     client: QdrantClient
     name: str
@@ -58,6 +57,8 @@ class Aliases:
 
     def point_to(self, generation: int) -> None:
         """In one step, this generation is asked by the name from now on."""
+        from qdrant_client import models as m
+
         made = m.CreateAlias(collection_name=self.collection(generation), alias_name=self.name)
         actions: list[Any] = [m.CreateAliasOperation(create_alias=made)]
         if self._target() is not None:

@@ -9,14 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
 
+from headwater.aliases import Aliases
 from headwater.errors import HeadwaterError
 from headwater.generations import Made, drop_generation, pin, pinned_to
 from headwater.settings import Settings
 from headwater.state import Layout, Pointer, find_layout
 
 if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
     from headwater.index_server import ServerIndex
 
 __all__ = ["Follow", "adopt", "at_server", "begin_anew", "made_of", "on_server", "remove"]
@@ -48,17 +52,14 @@ def at_server(settings: Settings) -> Settings:
         return pinned_to(settings, generation, index.aliases.noted(generation, "pins"))
 
 
-def adopt(settings: Settings, layout: Layout) -> int:
+def adopt(aliases: Aliases, layout: Layout) -> int:
     """The generation that is the current one on the server, noted in this host's state directory with its settings."""
-    with on_server(settings) as index:
-        if index is None:
-            return Pointer.read(layout).generation
-        pointer, current = Pointer.read(layout), index.aliases.current()
-        if current is None or current == pointer.generation:
-            return pointer.generation
-        pin(Layout(layout.root, current).create(), index.aliases.noted(current, "pins"))
-        Pointer(current, pointer.generation, time.time()).write(layout)
-        return current
+    pointer, current = Pointer.read(layout), aliases.current()
+    if current is None or current == pointer.generation:
+        return pointer.generation
+    pin(Layout(layout.root, current).create(), aliases.noted(current, "pins"))
+    Pointer(current, pointer.generation, time.time()).write(layout)
+    return current
 
 
 def made_of(settings: Settings, layout: Layout) -> Made:
@@ -94,12 +95,18 @@ class Follow(threading.Thread):
     def of(cls, settings: Settings, on_move: Callable[[], None]) -> Follow:
         """By the server's alias, which is noted in the state directory, or by the pointer there."""
         layout = find_layout(settings)
-        return cls(settings, lambda: adopt(settings, layout), on_move)
+        if settings.qdrant_url is None:
+            return cls(settings, lambda: Pointer.read(layout).generation, on_move)
+        asked = _Asked(settings)
+        return cls(settings, lambda: adopt(asked.aliases, layout), on_move)
 
     @classmethod
     def at(cls, settings: Settings, on_move: Callable[[], None]) -> Follow:
         """By the server's alias alone, for a process that has no state."""
-        return cls(settings, lambda: _current(settings), on_move)
+        if settings.qdrant_url is None:
+            return cls.of(settings, on_move)
+        asked = _Asked(settings)
+        return cls(settings, lambda: asked.aliases.current() or settings.generation or 1, on_move)
 
     def run(self) -> None:
         while not self.moved:
@@ -112,11 +119,19 @@ class Follow(threading.Thread):
         self._on_move()
 
 
-def _current(settings: Settings) -> int:
-    with on_server(settings) as index:
-        if index is None:
-            return Pointer.read(find_layout(settings)).generation
-        return index.aliases.current() or settings.generation or 1
+class _Asked:
+    """The server's aliases, by one client for all looks. It is made at the first, whose failure the follower tells."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def aliases(self) -> Aliases:
+        """Raises IndexUnavailable and SettingsError."""
+        from headwater.server_reads import ServerReads
+
+        reads = ServerReads.of(self._settings)
+        return Aliases(cast("QdrantClient", reads), self._settings.collection, reads.ask)
 
 
 def begin_anew() -> None:

@@ -64,6 +64,8 @@ _OLDEST = (1, 17)
 _CONFLICT = 409
 #: how long the values of a field are believed that need not be exact
 _VALUES_S = 5.0
+#: connections that stay open between requests, as many as a worker has threads
+_KEPT_CONNECTIONS = 32
 #: bytes of one number, and of one sparse entry (index and number), written as JSON, at most
 _NUMBER_BYTES = 24
 _SPARSE_BYTES = 36
@@ -160,6 +162,9 @@ class ServerIndex(QdrantIndex):
                     api_key=options.api_key,
                     timeout=math.ceil(options.timeout_s),
                     check_compatibility=False,
+                    # also to this machine, where the client would make a connection for each request
+                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS),
+                    cloud_inference=True,  # no point here has a text in place of a vector: none is searched for one
                     **extra,
                 )
         except OSError as error:

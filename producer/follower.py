@@ -189,7 +189,7 @@ class Follower:
         with self._ledger.transaction():
             for part, most in ((changes.in_place(), _LIVE_CHANGES), (changes.arrivals(), _LIVE_ARRIVALS)):
                 if len(part):
-                    live = found_by == "watch" and self._ledger.waiting("live") + len(part) <= most
+                    live = found_by == "watch" and self._ledger.waiting("live", most) + len(part) <= most
                     self._ledger.want(part, seen, "live" if live else "bulk")
         reach("producer:wanted")
 

@@ -13,7 +13,7 @@ from typing import cast
 import redis
 
 from headwater.errors import MessageError
-from headwater.messages import EVENT_FIELD, Event, event_from_wire
+from headwater.messages import EVENT_FIELD, Embedded, Event, event_from_wire
 
 __all__ = ["BrokerBack", "Reader", "ReaderDied", "Reported"]
 
@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 #: how long one read waits for events; below the client's socket time-out
 _BLOCK_MS = 2000
 _BATCH = 512
+#: counts of texts wait so long for an outcome to come with them: each batch is a transaction of the ledger
+_HOLD_MS = 250
+#: seconds between two trims of the stream
+_TRIM_S = 1.0
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -60,16 +64,18 @@ class Reader(threading.Thread):
         self._last_id = last_id
         self._deliver = deliver
         self._stopping = threading.Event()
+        #: read and not handed out yet
+        self._held: list[Event] = []
+        self._hold_until = 0.0
+        self._noted: str | None = None
+        self._trim_at = 0.0
 
     def stop(self) -> None:
         self._stopping.set()
 
     def acknowledge(self, last_id: str) -> None:
-        """Drop what is noted from the stream. A failure only leaves more for the next time."""
-        try:
-            self._client.xtrim(self._key, minid=last_id, approximate=False)
-        except redis.RedisError as error:
-            log.info("the event stream was not trimmed: %s", error)
+        """What is noted may be dropped from the stream, which the thread does by and by."""
+        self._noted = last_id
 
     def run(self) -> None:
         try:
@@ -86,14 +92,17 @@ class Reader(threading.Thread):
                     self._check_stream()
                     self._deliver(BrokerBack())  # before the wait for events: what is rung meanwhile is not lost
                     failures = 0
-                batch = self._read()
+                self._trim()
+                self._read()
             except (redis.RedisError, OSError) as error:
+                self._hand_out()
                 log.info("the broker does not answer: %s", error)
                 time.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
                 failures += 1
                 continue
-            if batch.events:
-                self._deliver(batch)
+            counts_only = all(isinstance(event, Embedded) for event in self._held)
+            if not counts_only or time.monotonic() >= self._hold_until:
+                self._hand_out()
 
     def _check_stream(self) -> None:
         """A stream that ends before the id we know is another stream: begin at its start."""
@@ -103,16 +112,35 @@ class Reader(threading.Thread):
         if _order(newest) < _order(self._last_id):
             self._last_id = "0-0"
 
-    def _read(self) -> Reported:
+    def _trim(self) -> None:
+        noted, now = self._noted, time.monotonic()
+        if noted is None or now < self._trim_at:
+            return
+        if _order(noted) <= _order(self._last_id):  # else it is an id of another stream than this one
+            self._client.xtrim(self._key, minid=noted, approximate=False)
+        self._trim_at = now + _TRIM_S
+        if self._noted == noted:
+            self._noted = None
+
+    def _hand_out(self) -> None:
+        if self._held:
+            self._deliver(Reported(tuple(self._held), self._last_id))
+            self._held = []
+
+    def _read(self) -> None:
+        """Wait for events; shorter while some are held."""
+        block_ms = _HOLD_MS if self._held else _BLOCK_MS
         answer = cast(
             "list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]",
-            self._client.xread({self._key: self._last_id}, count=_BATCH, block=_BLOCK_MS),
+            self._client.xread({self._key: self._last_id}, count=_BATCH, block=block_ms),
         )
         entries = answer[0][1] if answer else []
         if entries:
             self._last_id = entries[-1][0].decode()
+        if entries and not self._held:
+            self._hold_until = time.monotonic() + _HOLD_MS / 1000
         events = (_decode(fields) for _, fields in entries)
-        return Reported(tuple(event for event in events if event is not None), self._last_id)
+        self._held += (event for event in events if event is not None)
 
 
 def _order(stream_id: str) -> tuple[int, int]:

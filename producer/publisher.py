@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 from celery import Celery
@@ -16,6 +17,8 @@ from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
 from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, Outcome, census_to_wire, queue_name
 from headwater.metrics import documents_hinted, hints_published
+from producer.flights import Flight, Flights
+from producer.front import Front
 from producer.ledger import Due, Ledger
 from producer.queues import Queues
 from producer.suspects import Suspects
@@ -34,18 +37,6 @@ _LIVE_ALONE = 32
 _LOOK_S = 2.0
 _UNCLAIMED_S = 4.0
 _LANES: tuple[Lane, ...] = ("live", "bulk")
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """A hint on its way; ``deadline`` in seconds of the monotonic clock."""
-
-    lane: Lane
-    deadline: float
-    #: when it was first seen that it lies in no queue and no worker has it in hand; None if that is not so
-    unclaimed_since: float | None = None
-    #: a worker was seen to have it in hand
-    claimed: bool = False
 
 
 def blame(ledger: Ledger, path: bytes, deaths: int) -> None:
@@ -72,7 +63,8 @@ class Publisher:
     source: str = ""
     #: there may be several workers, each of which may come or go, or be cut off, at any time
     fleet: bool = False
-    _in_flight: dict[bytes, _Flight] = field(default_factory=dict)
+    _flights: Flights = field(default_factory=Flights)
+    _front: Front = field(default_factory=Front)
     _suspects: Suspects = field(default_factory=Suspects)
     #: hints for a worker that died still lie in the queues: all are rung for anew, and must not pile up there
     _purge: bool = False
@@ -95,23 +87,38 @@ class Publisher:
             if killer is not None:
                 with ledger.transaction():
                     blame(ledger, *killer)
-        room: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": round(self.bulk_window * max(1.0, self._workers))}
-        for flight in {id(flight): flight for flight in self._in_flight.values()}.values():
-            room[flight.lane] -= 1
+        windows: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": round(self.bulk_window * max(1.0, self._workers))}
+        room = {lane: windows[lane] - self._flights.number(lane) for lane in _LANES}
         if max(room.values()) <= 0:
             return
         if self._suspects and self._ring_for_one_suspect(ledger, room):
             return
-        for hint in self._hints(self._ready(ledger, room)):
-            if room[hint.lane] > 0:
-                self._publish(hint)
-                room[hint.lane] -= 1
+        self._front.look(ledger, time.time(), time.monotonic())
+        for lane in _LANES:  # one whose window is full does not stand before the other
+            if room[lane] > 0:
+                self._ring_lane(ledger, lane, room[lane])
+
+    def _ring_lane(self, ledger: Ledger, lane: Lane, room: int) -> None:
+        """Publish as many hints of a lane as there is room for."""
+        read: list[Due] = []
+        for hint in islice(self._hints(self._ready(ledger, lane, read), lane), room):
+            self._publish(hint)
+        for due in read:
+            if not self._flights.has(due.item.path, due.item.seq):
+                break
+            self._front.pass_by(lane, due)
 
     def _ring_for_one_suspect(self, ledger: Ledger, room: dict[Lane, int]) -> bool:
         """The first of the suspects that are due goes out when nothing else is on its way. False if none is due."""
-        if self._in_flight:
+        if self._flights:
             return True
-        ready = {entry.item.path: Hint(items, entry.lane, self.source) for entry, items in self._ready(ledger, room)}
+        self._front.begin_anew()
+        self._front.look(ledger, time.time(), time.monotonic())
+        ready = {
+            due.item.path: Hint(items, lane, self.source)
+            for lane in _LANES
+            for due, items in islice(self._ready(ledger, lane, []), (1 + max(0, room[lane])) * _HINT_DOCUMENTS)
+        }
         self._suspects.drop_all_but(ready)
         suspect = next((path for path in ready if path in self._suspects), None)
         if suspect is None:
@@ -123,7 +130,7 @@ class Publisher:
     def worker_died(self) -> tuple[bytes, int] | None:
         """Another worker has taken the place of the only one. Returns the document that killed it for the last time,
         if that is clear, and how many deaths it saw."""
-        killer = self._suspects.worker_died(self._in_flight.keys(), self.attempts)
+        killer = self._suspects.worker_died(self._flights.paths, self.attempts)
         self._purge = True
         self.forget_all()
         return killer
@@ -134,13 +141,14 @@ class Publisher:
 
     def landed(self, path: bytes) -> None:
         """An outcome for this document came: it may be rung for again."""
-        self._in_flight.pop(path, None)
+        self._flights.land(path)
+        self._front.landed(path)
         self._suspects.landed(path)
 
     @property
     def on_their_way(self) -> bool:
         """Whether any hint is out without an outcome."""
-        return bool(self._in_flight)
+        return bool(self._flights)
 
     def hints_waiting(self) -> int:
         """Messages in the queues that no worker has taken. Raises BrokerUnavailable."""
@@ -148,19 +156,24 @@ class Publisher:
 
     def forget_all(self) -> None:
         """Whatever was on its way may be lost (a worker or the broker started anew)."""
-        self._give_up(list(self._in_flight))
+        for lane in _LANES:
+            for flight in self._flights.of_lane(lane):
+                self._give_up(flight)
+        self._front.begin_anew()
 
     def lost_hints(self) -> bool:
         """Whether hints were given up since the last call, for which a worker that was cut off may yet write."""
         lost, self._lost = self._lost, False
         return lost
 
-    def _give_up(self, paths: Iterable[bytes]) -> None:
-        for path in paths:
-            del self._in_flight[path]
-            self._lost = self.fleet
-            if self._given_up is not None:
-                self._given_up.add(path)
+    def _give_up(self, flight: Flight) -> list[bytes]:
+        """Ring again for what a hint had left; its documents."""
+        paths = self._flights.drop(flight)
+        self._front.begin_anew()
+        self._lost = self.fleet
+        if self._given_up is not None:
+            self._given_up.update(paths)
+        return paths
 
     def _renew(self, ledger: Ledger) -> None:
         """A hint that was given up may still be worked on, by a worker that was cut off: what is rung for again gets a
@@ -178,96 +191,84 @@ class Publisher:
             return None
         self._looked_at = now
         self._workers = self.queues.workers()
-        empty = {lane for lane in _LANES if not self.queues.waiting(lane)}
-        flights: dict[_Flight, list[bytes]] = {}
-        for path, flight in self._in_flight.items():
-            if flight.lane in empty:
-                flights.setdefault(flight, []).append(path)
-        paths = [path for group in flights.values() for path in group]
-        ids = [document_id(in_collection(path, self.source)) for path in paths]
-        claimed = {path for path, held in zip(paths, self.queues.claimed(ids), strict=True) if held}
+        flights = [flight for lane in _LANES if not self.queues.waiting(lane) for flight in self._flights.of_lane(lane)]
         dropped: list[bytes] = []
-        for flight, group in flights.items():
-            if not claimed.isdisjoint(group):
+        for flight, claimed in zip(flights, self.queues.claimed(map(self._ids, flights)), strict=True):
+            if claimed:
                 flight.unclaimed_since, flight.claimed = None, True
             elif flight.unclaimed_since is None:
                 flight.unclaimed_since = now
             elif now - flight.unclaimed_since >= _UNCLAIMED_S:
+                group = self._give_up(flight)
                 dropped += group if flight.claimed else []
-                self._give_up(group)
         return self._suspects.worker_died(dropped, self.attempts) if dropped else None
+
+    def _ids(self, flight: Flight) -> list[str]:
+        return flight.ids(lambda path: document_id(in_collection(path, self.source)))
 
     def _expire(self) -> None:
         """A hint whose time is over is rung for again, unless it may still lie in its queue: while no worker takes any,
         more of them would only pile up there."""
         now = time.monotonic()
-        expired = [path for path, flight in self._in_flight.items() if flight.deadline <= now]
-        lanes = {self._in_flight[path].lane for path in expired}
-        stuck = {lane for lane in lanes if self.queues.waiting(lane)}
-        for path in expired:
-            flight = self._in_flight[path]
+        overdue = self._flights.overdue(now)
+        stuck = {lane for lane in {flight.lane for flight in overdue} if self.queues.waiting(lane)}
+        for flight in overdue:
             if flight.lane in stuck:
-                flight.deadline = now + self.lease_s
+                self._flights.put_off(flight, now + self.lease_s)
             else:
-                self._give_up([path])
+                self._give_up(flight)
 
-    def _ready(self, ledger: Ledger, room: dict[Lane, int]) -> Iterator[tuple[Due, tuple[Item, ...]]]:
-        """Due documents that are not on their way, each with all items that must go in one hint."""
-        now, most = time.time(), len(self._in_flight) + _HINT_DOCUMENTS
-        due: list[Due] = []
-        for lane, free in room.items():  # a lane whose window is full does not stand before the other
-            if free > 0:
-                due += ledger.due(most + free * _HINT_DOCUMENTS, self.attempts, until=now, lane=lane)
-        sources = ledger.held_back()
-        deletes = {entry.item.path: entry.item for entry in due if entry.item.operation == "delete"}
-        for entry in due:
-            items = self._items(entry, sources, deletes)
-            if items:
-                yield entry, items
+    def _ready(self, ledger: Ledger, lane: Lane, read: list[Due]) -> Iterator[tuple[Due, tuple[Item, ...]]]:
+        """Due documents of a lane that are not on their way, each with all items that must go in one hint. All that are
+        looked at are added to ``read``."""
+        for due in self._front.read(ledger, lane, self.attempts):
+            read.append(due)
+            if items := self._items(ledger, due):
+                yield due, items
 
-    def _items(self, entry: Due, sources: set[bytes], deletes: dict[bytes, Item]) -> tuple[Item, ...]:
+    def _items(self, ledger: Ledger, due: Due) -> tuple[Item, ...]:
         """A rename's two halves travel together; the old half never alone while the new one is due."""
-        if entry.item.operation == "delete" and entry.item.path in sources:
+        if due.item.path in self._flights:
             return ()
-        old = deletes.get(entry.moved_from) if entry.moved_from is not None else None
-        items = (entry.item,) if old is None else (entry.item, old)
-        return () if any(item.path in self._in_flight for item in items) else items
+        if due.item.operation == "delete" and ledger.is_held_back(due.item.path):
+            return ()
+        old = None if due.moved_from is None else ledger.due_deletion(due.moved_from)
+        items = (due.item,) if old is None else (due.item, old)
+        return () if old is not None and old.path in self._flights else items
 
-    def _hints(self, ready: Iterable[tuple[Due, tuple[Item, ...]]]) -> Iterator[Hint]:
-        """A few live documents one by one, all others in groups of one lane."""
-        entries = list(ready)
-        alone = sum(entry.lane == "live" for entry, _ in entries) <= _LIVE_ALONE
+    def _hints(self, ready: Iterator[tuple[Due, tuple[Item, ...]]], lane: Lane) -> Iterator[Hint]:
+        """A few live documents one by one, all others in groups."""
+        few = list(islice(ready, _LIVE_ALONE + 1)) if lane == "live" else []
+        if few and len(few) <= _LIVE_ALONE:
+            yield from (Hint(items, lane, self.source) for _, items in few)
+            return
         group: list[Item] = []
-        size, lane = 0, entries[0][0].lane if entries else "bulk"
-        for entry, items in entries:
-            if entry.lane == "live" and alone:
-                yield Hint(items, "live", self.source)
-                continue
-            full = len(group) + len(items) > _HINT_DOCUMENTS or size + entry.size > _HINT_BYTES
-            if group and (full or entry.lane != lane):
+        size = 0
+        for due, items in chain(few, ready):
+            if group and (len(group) + len(items) > _HINT_DOCUMENTS or size + due.size > _HINT_BYTES):
                 yield Hint(tuple(group), lane, self.source)
                 group, size = [], 0
             group += items
-            size += entry.size
-            lane = entry.lane
+            size += due.size
         if group:
             yield Hint(tuple(group), lane, self.source)
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s
         with tracing.published(hint) as headers:
-            self._send(APPLY_TASK, hint.to_wire(), hint.lane, headers)
+            self._send(APPLY_TASK, hint.to_wire(), hint.lane, headers, shown=f"{len(hint.items)} documents")
         hints_published.labels(hint.lane).inc()
         documents_hinted.labels(hint.lane).inc(len(hint.items))
         reach("producer:published")
-        flight = _Flight(hint.lane, deadline)
-        for item in hint.items:
-            self._in_flight[item.path] = flight
+        self._flights.add(hint.lane, hint.items, deadline)
 
-    def _send(self, task: str, wire: dict[str, Any], lane: Lane, headers: dict[str, str] | None = None) -> None:
+    def _send(
+        self, task: str, wire: dict[str, Any], lane: Lane, headers: dict[str, str] | None = None, *, shown: str = ""
+    ) -> None:
+        """``shown`` is what monitors of Celery see of it, in place of a copy of all paths."""
         name = queue_name(self.space, lane)
         try:
-            self.app.send_task(task, args=[wire], queue=name, retry=False, headers=headers)
+            self.app.send_task(task, args=[wire], queue=name, retry=False, headers=headers, argsrepr=shown)
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(f"the broker {self._where()} does not answer ({error})") from error
 

@@ -3,7 +3,7 @@ list), and what workers have in hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -34,11 +34,11 @@ class Queues:
             present = cast("list[bytes]", self._client.zrangebyscore(workers_key(self._space), now, "+inf"))
         return sum(1 / int(name.rpartition(b" ")[2]) for name in present)
 
-    def claimed(self, documents: Sequence[str]) -> list[bool]:
-        """Whether a worker has each of these documents (by id) in hand."""
+    def claimed(self, hints: Iterable[Sequence[str]]) -> list[bool]:
+        """Whether a worker has any document (by id) of each of these hints in hand: one command for a hint."""
         with self._answers(), self._client.pipeline(transaction=False) as pipe:
-            for document in documents:
-                pipe.exists(claim_key(self._space, document))
+            for documents in hints:
+                pipe.exists(*(claim_key(self._space, document) for document in documents))
             return [bool(found) for found in pipe.execute()]
 
     def purge(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import threading
 import time
 import uuid
@@ -26,6 +25,7 @@ from headwater.settings import Settings
 from headwater.state import Layout, Lock
 from producer.census import CensusTaker, compare
 from producer.follower import Follower
+from producer.inbox import Inbox
 from producer.lease import Lease, Leased, LeaseLost
 from producer.ledger import Ledger
 from producer.numbers import CountsFile, LedgerNumbers
@@ -97,7 +97,7 @@ class Producer:
             source=settings.source,
             fleet=settings.qdrant_url is not None,
         )
-        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()  # its put may interrupt its get
+        self._inbox: Inbox[_Message] = Inbox()
         key = events_key(space)
         last_id = self._ledger.meta("last_event") or "0-0"
         self._reader = Reader(make_client(settings, retries=0), key, last_id, self._inbox.put)
@@ -126,13 +126,12 @@ class Producer:
 
     def run(self, *, once: bool = False) -> None:
         """Raises HeadwaterError with ``once`` if the index cannot be brought in step."""
-        folder = path_to_text(os.fsencode(self._root))
         fresh = {"scanned": "0", "checked": "0", "reasons": "[]", "troubles": "{}"}
-        self._ledger.set_metas({**fresh, "folder": folder})
+        self._ledger.set_metas({**fresh, "folder": path_to_text(os.fsencode(self._root))})
         try:
             self._begin()
             while not self._stopped:
-                self._take(self._next())
+                self._take(self._inbox.take(_TICK_S))
                 self._keep_up()
                 if once and self._finished():
                     return
@@ -212,12 +211,6 @@ class Producer:
 
     # -- the loop --------------------------------------------------------------------------------------------
 
-    def _next(self) -> _Message | None:
-        try:
-            return self._inbox.get(timeout=_TICK_S)
-        except queue.Empty:
-            return None
-
     def _take(self, message: _Message | None) -> None:
         match message:
             case Dirty(rescan=str(reason)):
@@ -260,13 +253,13 @@ class Producer:
     def _finished(self) -> bool:
         """In step, and a worker has told that the index is the one we know."""
         self._give_up_if_hopeless()
-        quiet = self._inbox.empty() and self._watcher.quiet and self._census.settled
+        quiet = self._inbox.is_empty and self._watcher.quiet and self._census.settled
         return (
             self._leads
             and self._greeted
             and quiet
             and self._ledger.meta("scanned") == "1"
-            and not self._ledger.waiting()
+            and not self._ledger.waiting(most=1)
         )
 
     def _give_up_if_hopeless(self) -> None:
@@ -325,9 +318,7 @@ class Producer:
             self._trouble_since = self._trouble_since or time.monotonic()
         else:
             self._trouble_since = None
-        # a deleted document must leave no seq in the index; a wanted one may well hold the newest
-        beyond = self._ledger.wanted_seq(outcome.path) + (1 if self._ledger.wants_index(outcome.path) else 0)
-        if outcome.state == "superseded" and outcome.index_seq >= beyond:
+        if outcome.state == "superseded" and outcome.index_seq >= self._beyond(outcome.path):
             self._ledger.raise_seq(outcome.index_seq)
             if not self._ledger.wants_index(outcome.path):
                 self._ledger.want_delete_again(outcome.path, outcome.index_seq)
@@ -338,6 +329,10 @@ class Producer:
             return {outcome.path} if other else set()
         self._ledger.look_again(outcome.path)
         return {outcome.path}
+
+    def _beyond(self, path: bytes) -> int:
+        """The lowest seq that the index may not hold: of a deleted document any, of a wanted one those above its."""
+        return self._ledger.wanted_seq(path) + (1 if self._ledger.wants_index(path) else 0)
 
     def _greet(self, hello: Hello) -> None:
         """A worker started: what an earlier one held is lost, and its index may not be the one we know."""
@@ -370,7 +365,7 @@ class Producer:
                 len(verdict.damaged), len(verdict.unwanted),
             )  # fmt: skip
         self._ledger.read_again(verdict.damaged)
-        goes_on = self._census.conclude(verdict, at_rest=not self._ledger.waiting())
+        goes_on = self._census.conclude(verdict, at_rest=not self._ledger.waiting(most=1))
         self._ledger.set_meta("checked", "1" if self._census.settled else "0")
         self._note(
             "index",
@@ -383,7 +378,7 @@ class Producer:
     def _ask_for_census(self) -> None:
         """Once all is settled, ask again whether the index agrees now. Raises BrokerUnavailable."""
         name = self._census.to_ask()
-        if name is not None and not self._ledger.waiting():
+        if name is not None and not self._ledger.waiting(most=1):
             self._publisher.ask_for_census(name, self._census.sweep)
             self._census.asked(name)
 

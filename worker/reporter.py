@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 #: events kept at most, should no producer read them
 _MAX_EVENTS = 200_000
+#: so many events are seen by the producer all at once: it then notes them in one transaction
+_TOGETHER = 256
 _RETRY_S = (0.1, 0.3, 1.0, 2.0)
 
 
@@ -54,7 +56,7 @@ class Reporter:
                 time.sleep(pause)
 
     def _send(self, events: Sequence[Event]) -> None:
-        with self._client.pipeline(transaction=False) as pipe:
+        with self._client.pipeline(transaction=1 < len(events) <= _TOGETHER) as pipe:
             for event in events:
                 fields = {EVENT_FIELD: json.dumps(event_to_wire(event))}
                 pipe.xadd(self._key, fields, maxlen=_MAX_EVENTS, approximate=True)  # type: ignore[arg-type]  # invariant stub

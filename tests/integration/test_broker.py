@@ -324,10 +324,30 @@ def test_what_is_noted_is_trimmed_from_the_stream(valkey: Any, listen: Listen, c
     heard = listen(settings)
     wait_until(lambda: len(heard.events) == 300, "the events", timeout_s=20)
     heard.reader.acknowledge(heard.last_id)
-    assert client.xlen(key) < 150  # whole blocks of about a hundred entries go
+    wait_until(lambda: client.xlen(key) < 150, "whole blocks of about a hundred entries go", timeout_s=20)
     report(settings, _events(2, first=300))
     wait_until(lambda: len(heard.events) == 302, "the later events", timeout_s=20)
     assert heard.events == _events(302)
+
+
+def test_the_outcomes_of_a_hint_come_all_at_once(valkey: Any, listen: Listen) -> None:
+    settings = settings_of(valkey)
+    heard = listen(settings)
+    for number in range(20):
+        report(settings, _events(12, first=12 * number))
+        wait_until(lambda so_far=12 * number + 12: len(heard.events) == so_far, "the outcomes", timeout_s=20)
+    assert [len(one.events) for one in heard.delivered if isinstance(one, Reported)] == [12] * 20
+
+
+def test_counts_of_texts_come_with_the_outcomes_behind_them_or_a_moment_later(valkey: Any, listen: Listen) -> None:
+    settings = settings_of(valkey)
+    heard = listen(settings)
+    report(settings, [Embedded(3, 0)])
+    report(settings, _events(2))
+    wait_until(lambda: len(heard.events) == 3, "counts and outcomes", timeout_s=20)
+    assert [one.events for one in heard.delivered if isinstance(one, Reported)] == [(Embedded(3, 0), *_events(2))]
+    report(settings, [Embedded(4, 0)])
+    wait_until(lambda: heard.events[3:] == [Embedded(4, 0)], "counts alone", timeout_s=5)
 
 
 def test_forged_events_are_dropped(valkey: Any, listen: Listen, client: redis.Redis) -> None:

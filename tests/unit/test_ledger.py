@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from headwater.document import Fingerprint
 from headwater.errors import DiskFull, HeadwaterError
 from headwater.messages import Embedded, Lane, Outcome, State
+from producer.census import compare
 from producer.diff import Changes, Seen
 from producer.ledger import Counts, Ledger
 
@@ -806,3 +807,23 @@ def test_a_full_disk_is_one_sentence_in_a_transaction_and_out_of_one(ledger: Led
     with ledger.transaction():
         ledger.set_meta("reasons", "x" * 100_000)
     assert ledger.meta("reasons") == "x" * 100_000
+
+
+@pytest.mark.parametrize("also_due", [False, True])
+def test_documents_that_are_all_wanted_again_have_a_seq_each(ledger: Ledger, also_due: bool) -> None:
+    """A census counts points by seq: with one for all, every document would look damaged and be read once more."""
+    paths = tuple(b"%d" % number for number in range(5))
+    with ledger.transaction():
+        ledger.want(Changes(created=paths), {path: Seen(Fingerprint(1, 1, 1, 1)) for path in paths}, "bulk")
+    for path in paths:
+        assert ledger.applied(Outcome(path, ledger.wanted_seq(path), "indexed", None, None, "hash", 1), 3)
+    before = max(map(ledger.wanted_seq, paths))
+    ledger.want_all_again(also_due=also_due)
+    seqs = [ledger.wanted_seq(path) for path in paths]
+    assert len(set(seqs)) == 5 and min(seqs) > before
+    for path in paths:
+        assert ledger.applied(Outcome(path, ledger.wanted_seq(path), "indexed", None, None, "hash", 1), 3)
+    assert compare(ledger.versions(), dict.fromkeys(seqs, 2)).findings == 0
+    # And what is wanted next stands above all of them
+    ledger.want_again(paths[0])
+    assert ledger.wanted_seq(paths[0]) > max(seqs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class FakeCelery:
     broken: Exception | None = None
     allowed: int = 0
 
-    def send_task(self, name: str, args: list[Any], queue: str, retry: bool, headers: Any) -> None:
+    def send_task(self, name: str, args: list[Any], queue: str, retry: bool, headers: Any, argsrepr: str) -> None:
         assert name == APPLY_TASK
         assert retry is False  # a retry would block the loop
         if self.broken is not None and len(self.sent) >= self.allowed:
@@ -98,8 +98,8 @@ class FakeQueues:
     def workers(self) -> float:
         return self.present
 
-    def claimed(self, documents: Sequence[str]) -> list[bool]:
-        return [document in self.held for document in documents]
+    def claimed(self, hints: Iterable[Sequence[str]]) -> list[bool]:
+        return [not self.held.isdisjoint(documents) for documents in hints]
 
     def purge(self) -> None:
         self.purged += 1

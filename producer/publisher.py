@@ -14,7 +14,17 @@ from headwater import tracing
 from headwater.document import document_id, in_collection
 from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
-from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, Outcome, census_to_wire, queue_name
+from headwater.messages import (
+    APPLY_TASK,
+    CENSUS_TASK,
+    CensusRequest,
+    Hint,
+    Item,
+    Lane,
+    Outcome,
+    census_to_wire,
+    queue_name,
+)
 from headwater.metrics import documents_hinted, hints_published
 from producer.ledger import Due, Ledger
 from producer.queues import Queues
@@ -70,6 +80,8 @@ class Publisher:
     attempts: int
     #: name of the folder
     source: str = ""
+    #: fingerprint of how workers are to read and cut
+    pipeline: str = ""
     #: there may be several workers, each of which may come or go, or be cut off, at any time
     fleet: bool = False
     _in_flight: dict[bytes, _Flight] = field(default_factory=dict)
@@ -111,7 +123,7 @@ class Publisher:
         """The first of the suspects that are due goes out when nothing else is on its way. False if none is due."""
         if self._in_flight:
             return True
-        ready = {entry.item.path: Hint(items, entry.lane, self.source) for entry, items in self._ready(ledger, room)}
+        ready = {entry.item.path: self._hint(items, entry.lane) for entry, items in self._ready(ledger, room)}
         self._suspects.drop_all_but(ready)
         suspect = next((path for path in ready if path in self._suspects), None)
         if suspect is None:
@@ -128,14 +140,20 @@ class Publisher:
         self.forget_all()
         return killer
 
-    def ask_for_census(self, name: str, sweep: Sequence[int]) -> None:
+    def ask_for_census(self, name: str, sweep: Sequence[int], *, brief: bool = False) -> None:
         """Ask any worker to sweep these seqs and to count. Raises BrokerUnavailable."""
-        self._send(CENSUS_TASK, census_to_wire(name, sweep, self.source), "live")
+        request = CensusRequest(name, tuple(sweep), self.source, brief)
+        self._send(CENSUS_TASK, census_to_wire(request), "live")
 
     def landed(self, path: bytes) -> None:
         """An outcome for this document came: it may be rung for again."""
         self._in_flight.pop(path, None)
         self._suspects.landed(path)
+
+    @property
+    def workers(self) -> float:
+        """Workers that take hints of this folder, as they were counted last."""
+        return self._workers
 
     @property
     def on_their_way(self) -> bool:
@@ -241,17 +259,20 @@ class Publisher:
         size, lane = 0, entries[0][0].lane if entries else "bulk"
         for entry, items in entries:
             if entry.lane == "live" and alone:
-                yield Hint(items, "live", self.source)
+                yield self._hint(items, "live")
                 continue
             full = len(group) + len(items) > _HINT_DOCUMENTS or size + entry.size > _HINT_BYTES
             if group and (full or entry.lane != lane):
-                yield Hint(tuple(group), lane, self.source)
+                yield self._hint(group, lane)
                 group, size = [], 0
             group += items
             size += entry.size
             lane = entry.lane
         if group:
-            yield Hint(tuple(group), lane, self.source)
+            yield self._hint(group, lane)
+
+    def _hint(self, items: Iterable[Item], lane: Lane) -> Hint:
+        return Hint(tuple(items), lane, self.source, self.pipeline)
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s

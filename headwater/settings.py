@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     #: of a broker by sentinel://HOST:PORT;sentinel://HOST:PORT: the name of the master, and the Sentinels' own password
     broker_master: str | None = None
     broker_sentinel_password: str | None = Field(default=None, repr=False)
+    #: seconds without an answer of the broker after which a command is given up (reads of events wait two)
+    broker_timeout_s: float = Field(default=5.0, ge=3)
     #: Qdrant server or cluster; unset: the embedded Qdrant Edge engine
     qdrant_url: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_url"])
     qdrant_api_key: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_api_key"], repr=False)

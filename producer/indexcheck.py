@@ -47,8 +47,8 @@ class IndexCheck:
         self._waits = False
 
     def doubt(self) -> None:
-        """Something failed: look soon."""
-        self._in_doubt = True
+        """Something failed, or is over: look soon, for an answer may have been lost with it."""
+        self._in_doubt, self._waits = True, False
 
     def differs(self, held: Numbers, known: Numbers) -> bool:
         """Whether a whole census is to be taken; not twice for the same difference."""

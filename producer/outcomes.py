@@ -60,6 +60,8 @@ class Reader(threading.Thread):
         self._last_id = last_id
         self._deliver = deliver
         self._stopping = threading.Event()
+        #: what the broker does not let us, if anything
+        self.trouble: str | None = None
 
     def stop(self) -> None:
         self._stopping.set()
@@ -87,7 +89,10 @@ class Reader(threading.Thread):
                     self._deliver(BrokerBack())  # before the wait for events: what is rung meanwhile is not lost
                     failures = 0
                 batch = self._read()
+                self.trouble = None
             except (redis.RedisError, OSError) as error:
+                refused = isinstance(error, redis.exceptions.NoPermissionError)
+                self.trouble = f"the broker does not let us hear of outcomes ({error})" if refused else None
                 log.info("the broker does not answer: %s", error)
                 time.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
                 failures += 1

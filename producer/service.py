@@ -22,6 +22,7 @@ from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
 from headwater.failpoints import reach
 from headwater.messages import Census, Embedded, Hello, Hindered, Holding, Outcome, events_key, namespace
 from headwater.metrics import PROCESS, PRODUCER, join, listen
+from headwater.rights import refused
 from headwater.settings import Settings
 from headwater.state import Layout, Lock
 from producer.census import CensusTaker, compare
@@ -104,7 +105,7 @@ class Producer:
         self._fleet = settings.qdrant_url is not None
         self._expecting = Expecting(make_client(settings), space, settings)
         self._hindrances = Hindrances()
-        self._check = IndexCheck(settings.index_check_s, settings.lease_s)
+        self._check = IndexCheck(settings.index_check_s, min(settings.lease_s, 2 * settings.index_check_s))
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()  # its put may interrupt its get
         key = events_key(space)
         last_id = self._ledger.meta("last_event") or "0-0"
@@ -248,8 +249,8 @@ class Producer:
         self._follower.keep_up()
         self._counts.keep_up()
         metrics.lease_held.set(self._leads)
-        if self._lease is not None and not self._lease.held:
-            self._note("broker", self._lease.trouble)
+        if self._lease is not None and not self._leads:
+            self._note("broker", self._refused(self._lease.trouble or self._reader.trouble))
         if time.monotonic() >= self._ring_at and "folder" not in self._reasons and self._leads:
             self._ring()
 
@@ -260,10 +261,10 @@ class Producer:
             if self._publisher.lost_hints():
                 self._census.again_in(_LATE_WRITES_S)
             self._ask_for_census()
-            self._note("broker", None)
+            self._note("broker", self._refused(self._reader.trouble))
             self._note_hindrances(self._stall.reason(self._publisher.on_their_way))
         except BrokerUnavailable as error:
-            self._note("broker", str(error))
+            self._note("broker", self._refused(str(error)))
             self._ring_at = time.monotonic() + _BROKER_RETRY_S
 
     def _finished(self) -> bool:
@@ -313,6 +314,8 @@ class Producer:
                         self._hear_holding(event)
                     case Hindered():
                         self._hindrances.hear(event)
+                        if event.part == "qdrant" and event.reason is None:
+                            self._check.doubt()  # it may be back with an older state
             self._ledger.set_meta("last_event", reported.last_id)
         reach("producer:noted")
         self._reader.acknowledge(reported.last_id)
@@ -434,6 +437,12 @@ class Producer:
         none_left = host is not None and self._publisher.workers == 0
         self._note("worker", host if none_left else stalled)
         self._note("host", None if none_left else host)
+
+    def _refused(self, trouble: str | None) -> str | None:
+        """Trouble with the broker; if it is for want of rights, all that this user lacks."""
+        if trouble is None or "no permissions" not in trouble.lower():
+            return trouble
+        return refused(self._settings, "producer", (self._settings.source,)) or trouble
 
     def _note(self, part: str, reason: str | None) -> None:
         """Keep or clear the reason why a part of the service is degraded."""

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _LOOK_S = 2.0
 #: what hinders this worker is told again so often (the producer forgets it after three times as long)
 _TELL_S = 5.0
+#: seconds between two looks at what the broker lets this worker do
+_RIGHTS_S = 10.0
 #: settings that vectors depend on
 _OF_VECTORS = ("model", "truncate_dim", "document_prompt")
 #: a folder that looks wrong is looked at once more so much later
@@ -51,9 +53,11 @@ class Fitness:
         reporters: Mapping[str, Reporter],
         switch: Callable[..., None],
         ping: Callable[[], object],
+        lacks: Callable[[str], str | None] = lambda source: None,
     ) -> None:
         """``folders``, ``spaces`` and ``reporters`` by source; ``pipeline`` is the fingerprint of this worker and what
-        it is made of; ``switch(space, on=...)`` takes hints or leaves them; ``ping`` raises IndexUnavailable."""
+        it is made of; ``switch(space, on=...)`` takes hints or leaves them; ``ping`` raises IndexUnavailable;
+        ``lacks`` names what the broker does not let this worker do for a folder."""
         self._client = client
         self._name = name
         self._folders = folders
@@ -62,6 +66,9 @@ class Fitness:
         self._reporters = reporters
         self._switch = switch
         self._ping = ping
+        self._lacks = lacks
+        self._rights_at = time.monotonic() + _RIGHTS_S
+        self._lacking: dict[str, str] = {}
         self._lock = threading.Lock()
         self._reasons: dict[tuple[str, HinderedPart], str] = {}
         self._expected: dict[str, Expected | None] = {}
@@ -98,6 +105,10 @@ class Fitness:
 
     def look(self) -> None:
         """Compare this worker with what is expected now."""
+        if time.monotonic() >= self._rights_at:
+            self._rights_at = time.monotonic() + _RIGHTS_S
+            found = {source: self._lacks(source) for source in self._folders}
+            self._lacking = {source: reason for source, reason in found.items() if reason is not None}
         for source in self._folders:
             self._look_at(source)
         try:
@@ -138,6 +149,8 @@ class Fitness:
         return self._expected.get(source)
 
     def _judge(self, source: str) -> str | None:
+        if source in self._lacking:
+            return f"{self._refusal} {self._lacking[source]}"
         expected = self._found(source)
         if expected is None:
             return None

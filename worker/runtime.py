@@ -24,6 +24,7 @@ from headwater.batcher import Batcher, Priority
 from headwater.broker import make_client
 from headwater.embedder import Embedder, load_embedder
 from headwater.errors import (
+    BrokerUnavailable,
     FolderError,
     IndexMismatch,
     IndexUnavailable,
@@ -39,6 +40,7 @@ from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
 from headwater.messages import CensusRequest, Hello, Hint, Holding, events_key, namespace
 from headwater.metrics import PROCESS, QUERY, WORKER, IndexPoints, join, listen
+from headwater.rights import refused
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, check_free_space, find_layout, known_layout
 from worker.census import census_pages
@@ -111,6 +113,7 @@ class Runtime:
         """Open everything. Raises HeadwaterError with one sentence if a part cannot be had."""
         settings = self._settings
         self._check_folders()
+        self._check_rights()
         self._lock()
         index = open_index(settings, self._layout, on_damage=_end_at_once)
         self._closers.append(index.close)
@@ -170,7 +173,7 @@ class Runtime:
         pipeline = settings.pipeline_fingerprint(), settings.pipeline_parts()
         self._fitness = Fitness(
             make_client(settings), _name(), self._folders, self._spaces, pipeline, self._reporters,
-            self.consuming.switch, server.ping,
+            self.consuming.switch, server.ping, self._lacks,
         )  # fmt: skip
         self._closers.append(self._fitness.close)
         self._fitness.start()
@@ -209,6 +212,15 @@ class Runtime:
             self._serving.close()
         while self._closers:
             self._closers.pop()()
+
+    def _check_rights(self) -> None:
+        """A shared broker has users with rights: one that lacks some would fail in the middle of work."""
+        for source in self._folders:
+            if (reason := self._lacks(source)) is not None:
+                raise BrokerUnavailable(reason)
+
+    def _lacks(self, source: str) -> str | None:
+        return None if self._settings.broker_url is None else refused(self._settings, "worker", (source,))
 
     def _check_folders(self) -> None:
         if not self._folders:

@@ -355,7 +355,7 @@ class ServerIndex(QdrantIndex):
     def _facet(self, field: str, only: m.Filter | None, *, exact: bool) -> dict[str | int | bool, int]:
         """How many points have each value of a field."""
         client = self._client if exact else self._asking
-        limit = self._count(only, client) + 1
+        limit = self._count(only, client, exact=exact) + 1
         hits = self._ask(
             client.facet,
             self._collection,
@@ -367,8 +367,8 @@ class ServerIndex(QdrantIndex):
         ).hits
         return {hit.value: hit.count for hit in hits if hit.count}
 
-    def _count(self, only: m.Filter | None, client: QdrantClient | None = None) -> int:
-        return self._ask((client or self._client).count, self._collection, count_filter=only, exact=True).count
+    def _count(self, only: m.Filter | None, client: QdrantClient | None = None, *, exact: bool = True) -> int:
+        return self._ask((client or self._client).count, self._collection, count_filter=only, exact=exact).count
 
     def newest_seq(self) -> int | None:
         return self._newest(None)

@@ -42,10 +42,6 @@ class Hindrances:
         """Something else came of the document, or it is not wanted any more."""
         self._unseen.pop(path, None)
 
-    @property
-    def unseen_paths(self) -> frozenset[bytes]:
-        return frozenset(self._unseen)
-
     def sentence(self, part: HinderedPart) -> str | None:
         """What is wrong; of several workers one, and how many there are."""
         now = self.clock()

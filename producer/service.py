@@ -256,7 +256,8 @@ class Producer:
 
     def _ring(self) -> None:
         try:
-            self._expecting.keep_up(self._ledger)
+            if self._fleet:
+                self._expecting.keep_up(self._ledger)
             self._publisher.ring(self._ledger)
             if self._publisher.lost_hints():
                 self._census.again_in(_LATE_WRITES_S)

@@ -29,7 +29,6 @@ __all__ = ["broker_url", "make_app", "make_client"]
 
 #: seconds; a stalled broker must never block a publish for ever
 _CONNECT_TIMEOUT_S = 3.0
-_SOCKET_TIMEOUT_S = 10.0
 #: a command that finds no connection is tried again so often, after pauses that double up to the cap, with jitter
 _RETRIES = 3
 _RETRY_BASE_S = 0.1
@@ -75,7 +74,7 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options={
             "visibility_timeout": _VISIBILITY_TIMEOUT_S,
             "queue_order_strategy": "priority",  # live before bulk, whenever both have a hint
-            "socket_timeout": _SOCKET_TIMEOUT_S,
+            "socket_timeout": settings.broker_timeout_s,
             "socket_connect_timeout": _CONNECT_TIMEOUT_S,
             "health_check_interval": 10,
             # a publish that finds no broker says so at once; the producer tries again by itself
@@ -94,7 +93,7 @@ def make_client(settings: Settings, *, retries: int = _RETRIES) -> redis.Redis:
     times. It connects at its first command."""
     url = broker_url(settings).replace("redis+socket://", "unix://", 1)
     options: dict[str, Any] = {
-        "socket_timeout": _SOCKET_TIMEOUT_S,
+        "socket_timeout": settings.broker_timeout_s,
         "socket_connect_timeout": _CONNECT_TIMEOUT_S,
         "health_check_interval": 10,
         "retry": Retry(

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -151,7 +151,8 @@ def status(
     settings = Settings.load(folder=folder, state_dir=state_dir)
     layout = find_layout(settings)
     check_state(layout)
-    found = {**_status(settings), **of_moves(layout, Settings.read(folder=folder, state_dir=state_dir))}
+    own = _status(settings) if layout.ledger.exists() else _asked(settings)
+    found = {**own, **of_moves(layout, Settings.read(folder=folder, state_dir=state_dir))}
     print(json.dumps(found)) if as_json else _print_status(found)
     if check and (found["health"] == "failing" or not found["running"]):
         sys.exit(1)
@@ -188,6 +189,21 @@ def _status(settings: Settings) -> dict[str, Any]:
     running = any(Lock.is_held(layout, name) for name in ("up", "producer"))
     found = read_status(layout, running=running, least_free_bytes=settings.min_free_bytes)
     return {**found, "api": _api_url(layout)}
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    """On a host without a producer, the service that answers questions there knows more than its files."""
+    from headwater.client import service_status
+
+    found = _status(settings)
+    return found if found["api"] is None else {**found, **service_status(found["api"])}
+
+
+def _status_here(settings: Settings, troubles: Mapping[str, str]) -> dict[str, Any]:
+    """Of a process that answers questions: it runs, and what is wrong with it is told with the rest."""
+    from producer.verdict import with_troubles
+
+    return with_troubles(_status(settings), troubles)
 
 
 def _progress(settings: Settings) -> Callable[[], tuple[int, bool]]:
@@ -281,7 +297,7 @@ def serve(
 
     serve_index(
         settings,
-        lambda: _status(settings),
+        lambda troubles: _status_here(settings, troubles),
         _progress(settings),
         on_url=answers,
         ended=ended,

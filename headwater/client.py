@@ -13,12 +13,14 @@ from headwater.errors import HeadwaterError, QueryError, ServiceUnavailable
 from headwater.hit import DuplicatePair, Hits
 from headwater.question import Question
 
-__all__ = ["LOST", "TIMEOUT_S", "RemoteEngine", "error_from"]
+__all__ = ["LOST", "TIMEOUT_S", "RemoteEngine", "error_from", "service_status"]
 
 #: a connection that ended before an answer came
 LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 #: a service that is starting loads its model first
 TIMEOUT_S = 120.0
+#: for its status, which looks at the index for some seconds
+_STATUS_TIMEOUT_S = 20.0
 
 
 class RemoteEngine:
@@ -80,6 +82,18 @@ class RemoteEngine:
             return self._http.post(path, json=given, timeout=timeout_s)
         except LOST:
             return self._http.post(path, json=given, timeout=timeout_s)
+
+
+def service_status(url: str) -> dict[str, Any]:
+    """What a service says of itself. Raises ServiceUnavailable, or the error that it raised."""
+    try:
+        answer = httpx.get(f"{url}/status", timeout=_STATUS_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError as error:
+        raise ServiceUnavailable(f"the service at {url} does not answer ({error}): read its log") from None
+    if answer.status_code != httpx.codes.OK:
+        raise error_from(answer)
+    found: dict[str, Any] = answer.json()
+    return found
 
 
 def error_from(answer: httpx.Response) -> HeadwaterError:

@@ -16,6 +16,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 __all__ = [
     "PIPELINE_VERSION",
+    "ROUNDING_NS",
     "WITHIN",
     "Fingerprint",
     "content_hash",
@@ -40,6 +41,9 @@ WITHIN = "!/"
 #: raised whenever the same bytes give other chunks, terms or fields, so that documents are written again
 PIPELINE_VERSION = 7
 
+#: file systems round times of files, to two seconds at worst
+ROUNDING_NS = 2_000_000_000
+
 _NAMESPACE = uuid.UUID("6f0d5f0e-7f0b-5c1e-9a51-5d1b6f3a2c11")
 
 
@@ -51,6 +55,11 @@ class Fingerprint:
     mtime_ns: int
     ctime_ns: int
     inode: int
+
+    def is_like(self, other: Fingerprint) -> bool:
+        """Whether it may be that of the same bytes as another host sees them: by another protocol, the time of the last
+        change of the inode and its number may be others, and times are rounded."""
+        return self.size == other.size and abs(self.mtime_ns - other.mtime_ns) <= ROUNDING_NS
 
 
 def content_hash(data: bytes) -> str:

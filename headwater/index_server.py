@@ -58,10 +58,13 @@ _PAUSES_S = (0.2, 0.6)
 #: answers of a server that is busy, or of a proxy before one that is not there now
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REFUSED = frozenset({401, 403})
+_MISSING = 404
 #: the first version with all that is asked of it: weights in a fusion (1.17); older than 1.16, a server would pass over
 #: the condition of a write without a word, and nothing would be fenced
 _OLDEST = (1, 17)
 _CONFLICT = 409
+#: of an answer that refuses us, at most
+_SAID_CHARACTERS = 120
 #: how long the values of a field are believed that need not be exact
 _VALUES_S = 5.0
 #: connections that stay open between requests, as many as a worker has threads
@@ -89,6 +92,7 @@ class ServerOptions:
 
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 30.0
+    search_timeout_s: float = 5.0
     ca_file: Path | None = None
     shards: int | None = None
     replicas: int | None = None
@@ -101,6 +105,7 @@ class ServerOptions:
         return cls(
             settings.qdrant_api_key,
             settings.qdrant_timeout_s,
+            settings.qdrant_search_timeout_s,
             settings.qdrant_ca_file,
             settings.qdrant_shards,
             settings.qdrant_replicas,
@@ -126,9 +131,12 @@ class ServerIndex(QdrantIndex):
         quantization: Quantization = "none",
         options: ServerOptions | None = None,
         generation: int | None = None,
+        asking: QdrantClient | None = None,
     ) -> None:
-        """``generation`` of the index; None: the current one at the time when it is opened, from then on."""
+        """``generation`` of the index; None: the current one at the time when it is opened, from then on. ``asking`` is
+        the client for questions, which wait less."""
         self._client = client
+        self._asking = asking or client
         self._collection = collection
         self._generation = generation
         self._settled = False
@@ -157,15 +165,18 @@ class ServerIndex(QdrantIndex):
                 extra["verify"] = ssl.create_default_context(cafile=options.ca_file)
             with warnings.catch_warnings():  # of a key without TLS: a command says one sentence, or none
                 warnings.simplefilter("ignore", UserWarning)
-                client = QdrantClient(
-                    url=url,
-                    api_key=options.api_key,
-                    timeout=math.ceil(options.timeout_s),
-                    check_compatibility=False,
-                    # also to this machine, where the client would make a connection for each request
-                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS),
-                    cloud_inference=True,  # no point here has a text in place of a vector: none is searched for one
-                    **extra,
+                client, asking = (
+                    QdrantClient(
+                        url=url,
+                        api_key=options.api_key,
+                        timeout=math.ceil(seconds),
+                        check_compatibility=False,
+                        # also to this machine, where the client would make a connection for each request
+                        limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS),
+                        cloud_inference=True,  # no point here has a text in place of a vector: none is searched for one
+                        **extra,
+                    )
+                    for seconds in (options.timeout_s, min(options.timeout_s, options.search_timeout_s))
                 )
         except OSError as error:
             raise SettingsError(
@@ -173,7 +184,7 @@ class ServerIndex(QdrantIndex):
             ) from None
         except (ValueError, httpx.InvalidURL) as error:
             raise IndexUnavailable(f"QDRANT_URL={where!r} is no address of a Qdrant server ({error})") from None
-        return cls(client, collection, where, quantization, options, generation)
+        return cls(client, collection, where, quantization, options, generation, asking)
 
     def _ask(self, request: Callable[..., _Answer], *arguments: Any, **options: Any) -> _Answer:
         """The answer to a request. Raises IndexUnavailable."""
@@ -187,9 +198,17 @@ class ServerIndex(QdrantIndex):
         raise AssertionError("the last try returns or raises")
 
     def _trouble(self, error: Exception) -> str:
+        where = f"Qdrant at {self._where}"
         if isinstance(error, UnexpectedResponse) and error.status_code in _REFUSED:
-            return f"Qdrant at {self._where} refuses us ({error.status_code}): correct QDRANT_API_KEY"
-        return f"Qdrant at {self._where} does not answer as it should: {error}"
+            said = " ".join(error.content.decode("utf-8", "replace").split())[:_SAID_CHARACTERS]
+            return (
+                f"{where} refuses us ({error.status_code}: {said}): give QDRANT_API_KEY a key that may read and write"
+            )
+        if isinstance(error, UnexpectedResponse) and error.status_code == _MISSING:
+            return f"the collection {self._collection} at {self._where} is gone: a worker makes it anew"
+        if isinstance(_cause(error), httpx.TimeoutException):
+            return f"{where} gives no answer in time: look whether it is overloaded, held still or cut off"
+        return f"{where} does not answer as it should: {error}"
 
     def _distrust(self, reason: str) -> IndexUnavailable:
         return IndexUnavailable(f"the collection {self._collection} at {self._where} seems to be damaged: {reason}")
@@ -257,6 +276,17 @@ class ServerIndex(QdrantIndex):
                 f"Headwater needs, came with {oldest}: upgrade it"
             )
 
+    def make_anew(self, model: str, dimension: int) -> Manifest | None:
+        """Make the collection that is gone once more, if it is the one that is asked by the name; None if another
+        generation has taken its place."""
+        own = self._generation or 1
+        if self.aliases.current() not in (None, own):
+            return None
+        made = self.ensure_schema(model, dimension)
+        if self.aliases.current() is None:
+            self.aliases.point_to(own)
+        return made
+
     def _create(self, manifest: Manifest) -> Manifest:
         """Make the collection, or take the one that another worker has made in the same moment."""
         dense = m.VectorParams(size=manifest.dimension, distance=m.Distance.COSINE, on_disk=True)
@@ -286,6 +316,11 @@ class ServerIndex(QdrantIndex):
 
     def close(self) -> None:
         self._client.close()
+        self._asking.close()
+
+    def ping(self) -> None:
+        """Raises IndexUnavailable if the server does not answer within the time of a search."""
+        self._ask(self._asking.collection_exists, self._collection)
 
     # -- write -----------------------------------------------------------------------------------------------
 
@@ -333,7 +368,7 @@ class ServerIndex(QdrantIndex):
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
         request = _request(query, candidates, self._params)
-        found = self._ask(self._client.query_points, self._collection, consistency=self._consistency, **request).points
+        found = self._ask(self._asking.query_points, self._collection, consistency=self._consistency, **request).points
         return [ScoredChunk(point.score, point.payload or {}, _dense_of(point.vector)) for point in found]
 
     def values(self, field: str, *, exact: bool = True) -> list[str]:
@@ -346,9 +381,10 @@ class ServerIndex(QdrantIndex):
 
     def _facet(self, field: str, only: m.Filter | None, *, exact: bool) -> dict[str | int | bool, int]:
         """How many points have each value of a field."""
-        limit = self._count(only) + 1
+        client = self._client if exact else self._asking
+        limit = self._count(only, client, exact=exact) + 1
         hits = self._ask(
-            self._client.facet,
+            client.facet,
             self._collection,
             field,
             facet_filter=only,
@@ -358,14 +394,23 @@ class ServerIndex(QdrantIndex):
         ).hits
         return {hit.value: hit.count for hit in hits if hit.count}
 
-    def _count(self, only: m.Filter | None) -> int:
-        return self._ask(self._client.count, self._collection, count_filter=only, exact=True).count
+    def _count(self, only: m.Filter | None, client: QdrantClient | None = None, *, exact: bool = True) -> int:
+        return self._ask((client or self._client).count, self._collection, count_filter=only, exact=exact).count
 
     def newest_seq(self) -> int | None:
+        return self._newest(None)
+
+    def holding(self, source: str) -> tuple[int, int]:
+        """How many points there are of a folder, and the highest seq among them (0: none): cheaper than a census."""
+        only = _filter(of_source(source))
+        return self._count(only), self._newest(only) or 0
+
+    def _newest(self, only: m.Filter | None) -> int | None:
         newest = m.OrderBy(key="seq", direction=m.Direction.DESC)
         found, _ = self._ask(
-            self._client.scroll,
+            self._asking.scroll,
             self._collection,
+            scroll_filter=only,
             limit=1,
             with_payload=["seq"],
             order_by=newest,
@@ -387,8 +432,11 @@ def _may_pass(error: Exception) -> bool:
     """Whether the same request may succeed in a moment; one that took all its time had its chance."""
     if isinstance(error, UnexpectedResponse):
         return error.status_code in _PASSING
-    cause = error.source if isinstance(error, ResponseHandlingException) else error
-    return not isinstance(cause, httpx.TimeoutException) or isinstance(cause, httpx.ConnectTimeout)
+    return not isinstance(_cause(error), httpx.TimeoutException)
+
+
+def _cause(error: Exception) -> Exception:
+    return error.source if isinstance(error, ResponseHandlingException) else error
 
 
 def _consistency(wanted: int | str | None) -> m.ReadConsistency | None:

@@ -7,7 +7,7 @@ late or forged without harm.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,10 +19,13 @@ __all__ = [
     "CENSUS_TASK",
     "EVENT_FIELD",
     "Census",
+    "CensusRequest",
     "Embedded",
     "Event",
     "Hello",
+    "Hindered",
     "Hint",
+    "Holding",
     "Item",
     "Lane",
     "Outcome",
@@ -33,6 +36,7 @@ __all__ = [
     "event_from_wire",
     "event_to_wire",
     "events_key",
+    "expected_key",
     "namespace",
     "producer_key",
     "queue_name",
@@ -52,6 +56,7 @@ Lane = Literal["live", "bulk"]
 Operation = Literal["index", "final", "spent", "delete"]
 #: what became of an item; "changed" and "superseded" ask the producer to look again
 State = Literal["indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded"]
+HinderedPart = Literal["host", "qdrant"]
 _STATES = ("indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded")
 _VERSION = 1
 #: seqs stay below this: Qdrant compares them as 64-bit floats
@@ -93,6 +98,11 @@ def producer_key(of: str) -> str:
     return f"{of}.producer"
 
 
+def expected_key(of: str) -> str:
+    """Redis key of what the producer of a namespace expects of each worker (``headwater.expected``)."""
+    return f"{of}.expected"
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One document that is due: its path relative to the folder, and the seq that fences the write.
@@ -122,10 +132,19 @@ class Hint:
     lane: Lane
     #: name of the folder, where several share a collection
     source: str = ""
+    #: fingerprint of how the producer wants documents read and cut: a worker with another one must not write them;
+    #: empty if the producer does not say
+    pipeline: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         items = [[path_to_wire(i.path), i.seq, i.operation, *([i.tried] if i.tried else [])] for i in self.items]
-        return {"v": _VERSION, "lane": self.lane, "items": items, **({"source": self.source} if self.source else {})}
+        given = {"source": self.source, "pipeline": self.pipeline}
+        return {
+            "v": _VERSION,
+            "lane": self.lane,
+            "items": items,
+            **{name: text for name, text in given.items() if text},
+        }
 
     @classmethod
     def from_wire(cls, wire: object, now_s: float = math.inf) -> Hint:
@@ -133,11 +152,14 @@ class Hint:
         epoch)."""
         if not isinstance(wire, Mapping) or wire.get("v") != _VERSION:
             raise MessageError(f"a hint of version {_VERSION} was expected: drop the message")
-        lane, items, source = wire.get("lane"), wire.get("items"), wire.get("source", "")
-        if lane not in ("live", "bulk") or not isinstance(items, list) or not isinstance(source, str):
+        lane, items = wire.get("lane"), wire.get("items")
+        source, pipeline = wire.get("source", ""), wire.get("pipeline", "")
+        if lane not in ("live", "bulk") or not isinstance(items, list):
             raise MessageError("a hint needs a lane and a list of items: drop the message")
+        if not isinstance(source, str) or not isinstance(pipeline, str):
+            raise MessageError("source and pipeline of a hint are texts: drop the message")
         seq_end = _seq_end(now_s)
-        return cls(tuple(_item(raw, seq_end) for raw in items), lane, source)
+        return cls(tuple(_item(raw, seq_end) for raw in items), lane, source, pipeline)
 
 
 def _item(raw: object, seq_end: float) -> Item:
@@ -206,20 +228,55 @@ class Census:
     counts: tuple[tuple[int, int], ...]
 
 
-Event = Outcome | Embedded | Hello | Census
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How many points the index holds of a folder, and the highest seq among them (0: none): a census in brief."""
+
+    index_id: str
+    points: int
+    newest_seq: int
 
 
-def census_to_wire(census: str, sweep: Sequence[int], source: str = "") -> dict[str, Any]:
-    """The request for a census of a folder's points, after those with the seqs ``sweep`` are deleted."""
-    return {"v": _VERSION, "census": census, "sweep": list(sweep), "source": source}
+@dataclass(frozen=True, slots=True)
+class Hindered:
+    """What keeps a worker from its work, told every few seconds while it does; ``reason`` None: nothing any more.
+
+    ``part`` is "host" (the worker takes no hints of this folder, since its folder or its settings are not the
+    producer's) or "qdrant" (the index does not answer it).
+    """
+
+    worker: str
+    part: HinderedPart
+    reason: str | None
 
 
-def census_from_wire(wire: object, now_s: float = math.inf) -> tuple[str, list[int], str]:
+Event = Outcome | Embedded | Hello | Census | Holding | Hindered
+
+
+@dataclass(frozen=True, slots=True)
+class CensusRequest:
+    """Asks for a census of a folder's points, after those with the seqs ``sweep`` are deleted. ``brief``: a ``Holding``
+    is enough (a worker of an earlier version answers with the whole census)."""
+
+    census: str
+    sweep: tuple[int, ...] = ()
+    source: str = ""
+    brief: bool = False
+
+
+def census_to_wire(request: CensusRequest) -> dict[str, Any]:
+    """The JSON form of a request."""
+    wire = {"v": _VERSION, "census": request.census, "sweep": list(request.sweep), "source": request.source}
+    return {**wire, "brief": True} if request.brief else wire
+
+
+def census_from_wire(wire: object, now_s: float = math.inf) -> CensusRequest:
     """The inverse of ``census_to_wire``. Raises MessageError."""
     match wire:
-        case {"v": 1, "census": str(census), "sweep": list(seqs), "source": str(source)}:
+        case {"v": 1, "census": str(census), "sweep": list(seqs), "source": str(source), **more}:
             try:
-                return census, [_whole(seq, _seq_end(now_s)) for seq in seqs], source
+                swept = tuple(_whole(seq, _seq_end(now_s)) for seq in seqs)
+                return CensusRequest(census, swept, source, bool(more.get("brief", False)))
             except ValueError as error:
                 raise MessageError(f"a census sweeps what is no seq ({error}): drop the message") from None
     raise MessageError("a census needs a name and a list of seqs: drop the message")
@@ -235,6 +292,11 @@ def event_to_wire(event: Event) -> dict[str, Any]:
         case Census():
             pages = {"page": event.page, "pages": event.pages, "counts": [list(pair) for pair in event.counts]}
             return {"type": "census", "census": event.census, "index_id": event.index_id, **pages}
+        case Holding():
+            held = {"points": event.points, "newest_seq": event.newest_seq}
+            return {"type": "holding", "index_id": event.index_id, **held}
+        case Hindered():
+            return {"type": "hindered", "worker": event.worker, "part": event.part, "reason": event.reason}
         case Outcome():
             return _outcome_to_wire(event)
 
@@ -276,6 +338,10 @@ def _event(wire: Any, seq_end: float) -> Event:
             counts = tuple((_whole(seq, seq_end), _whole(number)) for seq, number in wire["counts"])
             page, pages = _whole(wire["page"]), _whole(wire["pages"])
             return Census(str(wire["census"]), str(wire["index_id"]), page, pages, counts)
+        case "holding":
+            return Holding(str(wire["index_id"]), _whole(wire["points"]), _whole(wire["newest_seq"], seq_end))
+        case "hindered" if wire["part"] in ("host", "qdrant"):
+            return Hindered(str(wire["worker"]), wire["part"], _text(wire.get("reason")))
         case "outcome" if wire["state"] in _STATES:
             stat = wire.get("stat")
             return Outcome(

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client.registry import Collector
 
 from headwater.api import ApiServer, make_api
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, IndexUnavailable
 from headwater.following import Follow, at_server
 from headwater.index import VectorIndex, open_index
 from headwater.local import LocalEngine, Progress
@@ -24,17 +24,22 @@ from headwater.metrics import PROCESS, QUERY, IndexPoints, join, listen
 from headwater.settings import Settings
 from headwater.state import Service, find_layout, noted_folder
 
+if TYPE_CHECKING:
+    from headwater.index_server import ServerIndex
+
 __all__ = ["Answering", "serve_index"]
 
 log = logging.getLogger(__name__)
 
 #: seconds that an index which was left is kept open for questions under way
 _LINGER_S = 130.0
+#: seconds between two looks for an index that is not there yet
+_LOOK_S = 2.0
 
 
 def serve_index(
     settings: Settings,
-    status: Callable[[], dict[str, Any]],
+    status: Callable[[Mapping[str, str]], dict[str, Any]],
     progress: Progress,
     *,
     on_url: Callable[[str], object],
@@ -42,19 +47,20 @@ def serve_index(
     numbers: Collector,
     again: Callable[[], Settings] | None = None,
 ) -> None:
-    """Answer until ``ended`` is set. ``again`` gives the settings anew when the index has moved; None: it is not
-    followed. Raises HeadwaterError if the index or the model cannot be had."""
+    """Answer until ``ended`` is set. ``status`` takes what is wrong here, a sentence by part. ``again`` gives the
+    settings anew when the index has moved; None: it is not followed.
+
+    As long as an index on a server cannot be had (no worker has made it, or Qdrant does not answer), each question gets
+    status 503 with the reason. Raises HeadwaterError if it never can be, or the model cannot."""
     layout = find_layout(settings).create()
     server = ApiServer(settings)
     answering = Answering(progress)
-    answering.take(at_server(settings))
-    if again is not None:
-        answering.follow(again)
+    begun = answering.begin(settings, again)
     told = join(QUERY, PROCESS, IndexPoints(lambda: answering.index.count()), numbers)
     end_metrics = listen(settings, told)
     api = make_api(
         cast("Future[LocalEngine]", answering),  # what of a future is asked for, it has
-        status=status,
+        status=lambda: status(answering.troubles()),
         flush=lambda: answering.index.checkpoint(),
         token=layout.read_token(),
         allowed_hosts=settings.allowed_hosts,
@@ -66,6 +72,8 @@ def serve_index(
     service.write(layout)
     on_url(server.url)
     try:
+        while not begun and not ended.wait(_LOOK_S):
+            begun = answering.begin(settings if again is None else again(), again)
         ended.wait()
     finally:
         service.withdraw(layout.service)
@@ -82,15 +90,46 @@ class Answering:
         self._now: tuple[LocalEngine, VectorIndex] | None = None
         self._settings: Settings | None = None
         self._left: list[LocalEngine] = []
+        #: why there is none yet
+        self._reason = "the index is being opened"
+
+    def begin(self, settings: Settings, again: Callable[[], Settings] | None) -> bool:
+        """Take the index if it can be had now. Raises HeadwaterError if it will not be had by waiting."""
+        try:
+            self.take(at_server(settings))
+        except IndexUnavailable as error:
+            if settings.qdrant_url is None:
+                raise
+            if str(error) != self._reason:
+                log.warning("nothing is answered yet: %s", error)
+            self._reason = str(error)
+            return False
+        if again is not None:
+            self.follow(again)
+        return True
 
     @property
     def index(self) -> VectorIndex:
-        assert self._now is not None, "an index was taken"
-        return self._now[1]
+        return self._taken()[1]
 
     def result(self, timeout: float | None = None) -> LocalEngine:
-        assert self._now is not None, "an index was taken"
-        return self._now[0]
+        """Raises IndexUnavailable while there is none."""
+        return self._taken()[0]
+
+    def _taken(self) -> tuple[LocalEngine, VectorIndex]:
+        if self._now is None:
+            raise IndexUnavailable(self._reason)
+        return self._now
+
+    def troubles(self) -> dict[str, str]:
+        """What is wrong, by part: whether the index answers now."""
+        try:
+            index = self._taken()[1]
+            if self._settings is not None and self._settings.qdrant_url is not None:
+                cast("ServerIndex", index).ping()
+        except IndexUnavailable as error:
+            return {"qdrant": str(error)}
+        return {}
 
     def done(self) -> bool:
         return self._now is not None

@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     #: of a broker by sentinel://HOST:PORT;sentinel://HOST:PORT: the name of the master, and the Sentinels' own password
     broker_master: str | None = None
     broker_sentinel_password: str | None = Field(default=None, repr=False)
+    #: seconds without an answer of the broker after which a command is given up (reads of events wait two)
+    broker_timeout_s: float = Field(default=5.0, ge=3)
     #: Qdrant server or cluster; unset: the embedded Qdrant Edge engine
     qdrant_url: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_url"])
     qdrant_api_key: str | None = Field(default=None, validation_alias=_KNOWN_NAMES["qdrant_api_key"], repr=False)
@@ -84,6 +86,10 @@ class Settings(BaseSettings):
     qdrant_ca_file: Path | None = None
     #: seconds without an answer after which a request is given up; one that may pass is tried again, three times in all
     qdrant_timeout_s: float = Field(default=30.0, gt=0)
+    #: the same for what a question asks, which is not tried again then
+    qdrant_search_timeout_s: float = Field(default=5.0, gt=0)
+    #: how often the producer has a worker compare the number and newest of the points on a server with its ledger
+    index_check_s: float = Field(default=60.0, ge=1)
     #: of a collection that is made on a cluster: parts, copies of each, and copies that must have a write
     qdrant_shards: int | None = Field(default=None, ge=1)
     qdrant_replicas: int | None = Field(default=None, ge=1)
@@ -328,6 +334,20 @@ class Settings(BaseSettings):
             *self._reading(),
         )
         return _digest(parts)
+
+    def pipeline_parts(self) -> dict[str, str]:
+        """What ``pipeline_fingerprint`` depends on, by the names of the settings: for people, without secrets."""
+        names = (
+            "model", "chunk_tokens", "truncate_dim", "document_prompt", "language", "heading_context",
+            "max_file_bytes", "archive_depth", "archive_members", "archive_bytes", "ocr",
+        )  # fmt: skip
+        readers = [f"{name} {version}" for name, _, version in _readers()]
+        return {
+            "version of reading": str(PIPELINE_VERSION),
+            **{name: json.dumps(getattr(self, name)) for name in names},
+            "passwords": _digest((_scrambled(self.passwords()),)) if self.password_file else "none",
+            "plug-ins": ", ".join(readers) or "none",
+        }
 
     def cutting_fingerprint(self, tokenizer_json: str, window: int) -> str:
         """What, besides a document's bytes, the texts and places of its chunks depend on: with the same one, another

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from kombu.transport import redis
+from redis.exceptions import NoPermissionError
 
 __all__ = ["SentinelTransport", "Transport"]
 
@@ -31,13 +32,19 @@ class _SentinelChannel(_Tolerant, redis.SentinelChannel):
     pass
 
 
+#: a right that was taken from this user may be granted again: it is waited for as for a broker that is away
+_PASSING = (*redis.Transport.connection_errors, NoPermissionError)
+
+
 class Transport(redis.Transport):
     """redis://, rediss:// and redis+socket:// alike."""
 
     Channel = _Channel
+    connection_errors = _PASSING
 
 
 class SentinelTransport(redis.SentinelTransport):
     """sentinel://"""
 
     Channel = _SentinelChannel
+    connection_errors = _PASSING

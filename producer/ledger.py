@@ -193,6 +193,13 @@ class Ledger(LedgerViews):
 
     # -- what is applied -------------------------------------------------------------------------------------
 
+    def put_off(self, path: bytes, pause_s: float, reason: str) -> None:
+        """Do not ask for a document again before so many seconds have passed."""
+        self._write(
+            "UPDATE documents SET due_at = ?, reason = ? WHERE path = ? AND wanted_seq > applied_seq",
+            (time.time() + pause_s, reason, path),
+        )
+
     def applied(self, outcome: Outcome, attempts: int) -> bool:
         """Note an outcome. True if the document is settled; False if it is due again or the outcome is stale."""
         row = self._write(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headwater.document import Fingerprint
+from headwater.expected import SeenFile
 from headwater.messages import Item, Lane
 from producer.census import Version
 from producer.diff import Seen
@@ -111,6 +112,26 @@ class LedgerViews(LedgerFile):
         for path, wanted, applied, chunks, due, is_indexed in rows:
             points = None if due else chunks + 1 if is_indexed else 0
             yield Version(bytes(path), wanted, applied, points, bool(is_indexed))
+
+    def holding(self) -> tuple[int, int]:
+        """Points that the index must hold, and the highest seq among them, while nothing is due."""
+        [row] = self._rows(
+            "SELECT count(*) + coalesce(sum(chunks), 0), coalesce(max(applied_seq), 0) FROM documents"
+            " WHERE operation = 'index' AND state IN ('indexed', 'partial')"
+        )
+        return int(row[0]), int(row[1])
+
+    def some_files(self, number: int) -> tuple[SeenFile, ...]:
+        """The first and the last so many files by path, as they were seen last."""
+        found: dict[bytes, SeenFile] = {}
+        for order in ("ASC", "DESC"):
+            rows = self._rows(
+                "SELECT path, size, mtime_ns FROM documents WHERE operation = 'index' AND size IS NOT NULL"
+                f" AND state != 'refused' ORDER BY path {order} LIMIT ?",
+                (number,),
+            )
+            found |= {bytes(path): SeenFile(bytes(path), size, at) for path, size, at in rows}
+        return tuple(found.values())
 
     def rows(self, *, state: str | None = None, since: float = -1.0, limit: int = 1000) -> list[Row]:
         """Documents in order of their last outcome, those after ``since`` (seconds since the epoch)."""

@@ -69,6 +69,8 @@ class Reader(threading.Thread):
         self._hold_until = 0.0
         self._noted: str | None = None
         self._trim_at = 0.0
+        #: what the broker does not let us, if anything
+        self.trouble: str | None = None
 
     def stop(self) -> None:
         self._stopping.set()
@@ -94,8 +96,11 @@ class Reader(threading.Thread):
                     failures = 0
                 self._trim()
                 self._read()
+                self.trouble = None
             except (redis.RedisError, OSError) as error:
                 self._hand_out()
+                refused = isinstance(error, redis.exceptions.NoPermissionError)
+                self.trouble = f"the broker does not let us hear of outcomes ({error})" if refused else None
                 log.info("the broker does not answer: %s", error)
                 time.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
                 failures += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -15,7 +15,17 @@ from headwater import tracing
 from headwater.document import document_id, in_collection
 from headwater.errors import BrokerUnavailable
 from headwater.failpoints import reach
-from headwater.messages import APPLY_TASK, CENSUS_TASK, Hint, Item, Lane, Outcome, census_to_wire, queue_name
+from headwater.messages import (
+    APPLY_TASK,
+    CENSUS_TASK,
+    CensusRequest,
+    Hint,
+    Item,
+    Lane,
+    Outcome,
+    census_to_wire,
+    queue_name,
+)
 from headwater.metrics import documents_hinted, hints_published
 from producer.flights import Flight, Flights
 from producer.front import Front
@@ -61,6 +71,8 @@ class Publisher:
     attempts: int
     #: name of the folder
     source: str = ""
+    #: fingerprint of how workers are to read and cut
+    pipeline: str = ""
     #: there may be several workers, each of which may come or go, or be cut off, at any time
     fleet: bool = False
     _flights: Flights = field(default_factory=Flights)
@@ -115,7 +127,7 @@ class Publisher:
         self._front.begin_anew()
         self._front.look(ledger, time.time(), time.monotonic())
         ready = {
-            due.item.path: Hint(items, lane, self.source)
+            due.item.path: self._hint(items, lane)
             for lane in _LANES
             for due, items in islice(self._ready(ledger, lane, []), (1 + max(0, room[lane])) * _HINT_DOCUMENTS)
         }
@@ -135,15 +147,21 @@ class Publisher:
         self.forget_all()
         return killer
 
-    def ask_for_census(self, name: str, sweep: Sequence[int]) -> None:
+    def ask_for_census(self, name: str, sweep: Sequence[int], *, brief: bool = False) -> None:
         """Ask any worker to sweep these seqs and to count. Raises BrokerUnavailable."""
-        self._send(CENSUS_TASK, census_to_wire(name, sweep, self.source), "live")
+        request = CensusRequest(name, tuple(sweep), self.source, brief)
+        self._send(CENSUS_TASK, census_to_wire(request), "live")
 
     def landed(self, path: bytes) -> None:
         """An outcome for this document came: it may be rung for again."""
         self._flights.land(path)
         self._front.landed(path)
         self._suspects.landed(path)
+
+    @property
+    def workers(self) -> float:
+        """Workers that take hints of this folder, as they were counted last."""
+        return self._workers
 
     @property
     def on_their_way(self) -> bool:
@@ -240,18 +258,21 @@ class Publisher:
         """A few live documents one by one, all others in groups."""
         few = list(islice(ready, _LIVE_ALONE + 1)) if lane == "live" else []
         if few and len(few) <= _LIVE_ALONE:
-            yield from (Hint(items, lane, self.source) for _, items in few)
+            yield from (self._hint(items, lane) for _, items in few)
             return
         group: list[Item] = []
         size = 0
         for due, items in chain(few, ready):
             if group and (len(group) + len(items) > _HINT_DOCUMENTS or size + due.size > _HINT_BYTES):
-                yield Hint(tuple(group), lane, self.source)
+                yield self._hint(group, lane)
                 group, size = [], 0
             group += items
             size += due.size
         if group:
-            yield Hint(tuple(group), lane, self.source)
+            yield self._hint(group, lane)
+
+    def _hint(self, items: Iterable[Item], lane: Lane) -> Hint:
+        return Hint(tuple(items), lane, self.source, self.pipeline)
 
     def _publish(self, hint: Hint) -> None:
         deadline = time.monotonic() + self.lease_s

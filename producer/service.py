@@ -19,13 +19,17 @@ from headwater.broker import make_app, make_client
 from headwater.document import path_to_text
 from headwater.errors import BrokerUnavailable, FolderError, HeadwaterError
 from headwater.failpoints import reach
-from headwater.messages import Census, Embedded, Hello, Outcome, events_key, namespace
+from headwater.messages import Census, Embedded, Hello, Hindered, Holding, Outcome, events_key, namespace
 from headwater.metrics import PROCESS, PRODUCER, join, listen
+from headwater.rights import refused
 from headwater.settings import Settings
 from headwater.state import Layout, Lock
 from producer.census import CensusTaker, compare
+from producer.expecting import Expecting
 from producer.follower import Follower
+from producer.hindrances import Hindrances
 from producer.inbox import Inbox
+from producer.indexcheck import IndexCheck
 from producer.lease import Lease, Leased, LeaseLost
 from producer.ledger import Ledger
 from producer.numbers import CountsFile, LedgerNumbers
@@ -95,8 +99,13 @@ class Producer:
             settings.lease_s,
             settings.attempts,
             source=settings.source,
+            pipeline=settings.pipeline_fingerprint(),
             fleet=settings.qdrant_url is not None,
         )
+        self._fleet = settings.qdrant_url is not None
+        self._expecting = Expecting(make_client(settings), space, settings)
+        self._hindrances = Hindrances()
+        self._check = IndexCheck(settings.index_check_s, min(settings.lease_s, 2 * settings.index_check_s))
         self._inbox: Inbox[_Message] = Inbox()
         key = events_key(space)
         last_id = self._ledger.meta("last_event") or "0-0"
@@ -233,21 +242,23 @@ class Producer:
         self._follower.keep_up()
         self._counts.keep_up()
         metrics.lease_held.set(self._leads)
-        if self._lease is not None and not self._lease.held:
-            self._note("broker", self._lease.trouble)
+        if self._lease is not None and not self._leads:
+            self._note("broker", self._refused(self._lease.trouble or self._reader.trouble))
         if time.monotonic() >= self._ring_at and "folder" not in self._reasons and self._leads:
             self._ring()
 
     def _ring(self) -> None:
         try:
+            if self._fleet:
+                self._expecting.keep_up(self._ledger)
             self._publisher.ring(self._ledger)
             if self._publisher.lost_hints():
                 self._census.again_in(_LATE_WRITES_S)
             self._ask_for_census()
-            self._note("broker", None)
-            self._note("worker", self._stall.reason(self._publisher.on_their_way))
+            self._note("broker", self._refused(self._reader.trouble))
+            self._note_hindrances(self._stall.reason(self._publisher.on_their_way))
         except BrokerUnavailable as error:
-            self._note("broker", str(error))
+            self._note("broker", self._refused(str(error)))
             self._ring_at = time.monotonic() + _BROKER_RETRY_S
 
     def _finished(self) -> bool:
@@ -293,6 +304,12 @@ class Producer:
                         self._greet(event)
                     case Census():
                         self._hear_census(event)
+                    case Holding():
+                        self._hear_holding(event)
+                    case Hindered():
+                        self._hindrances.hear(event)
+                        if event.part == "qdrant" and event.reason is None:
+                            self._check.doubt()  # it may be back with an older state
             self._ledger.set_meta("last_event", reported.last_id)
         reach("producer:noted")
         self._reader.acknowledge(reported.last_id)
@@ -305,9 +322,19 @@ class Producer:
         self._stall.landed()
         metrics.outcomes.labels("service_failure" if outcome.service else outcome.state).inc()
         if outcome.state == "vanished" and self._scanner.look(outcome.path):
+            if self._fleet:  # that host may see another folder, and the next one the file
+                where = outcome.reason or "another host"
+                pause_s = self._hindrances.unseen(outcome.path, where)
+                self._ledger.put_off(outcome.path, pause_s, f"the producer sees it, and the worker on {where} does not")
+                return set()
             reason = "the worker does not find the file: does it see the same folder?"
             outcome = replace(outcome, state="failed", reason=reason, retryable=True)
+        self._hindrances.landed(outcome.path)
         seen = self._ledger.fingerprint(outcome.path)
+        if (
+            self._fleet and seen is not None and outcome.fingerprint is not None
+        ):  # other hosts may number files otherwise
+            outcome = replace(outcome, fingerprint=seen if seen.is_like(outcome.fingerprint) else outcome.fingerprint)
         settled = self._ledger.applied(outcome, self._settings.attempts)
         if settled:
             self._follower.latency.settled(outcome)
@@ -315,6 +342,7 @@ class Producer:
             self._ledger.want_delete_again(outcome.path, outcome.seq)
         self._note("service", outcome.reason if outcome.service else None)
         if outcome.service:
+            self._check.doubt()
             self._trouble_since = self._trouble_since or time.monotonic()
         else:
             self._trouble_since = None
@@ -381,8 +409,36 @@ class Producer:
         if name is not None and not self._ledger.waiting(most=1):
             self._publisher.ask_for_census(name, self._census.sweep)
             self._census.asked(name)
+        if self._fleet and self._check.is_due():
+            self._publisher.ask_for_census("brief", (), brief=True)
+            self._check.asked()
+
+    def _hear_holding(self, held: Holding) -> None:
+        """The index of a server may become another one while all parts run: restored, emptied."""
+        self._check.answered()
+        at_rest = not (self._ledger.waiting() or self._publisher.on_their_way) and self._census.settled
+        if not at_rest or held.index_id != self._ledger.meta("index_id"):
+            return
+        if self._check.differs((held.points, held.newest_seq), self._ledger.holding()):
+            log.warning("the index holds %d points, which is not what the ledger says: it is compared", held.points)
+            self._census.due, self._census.settled = True, False
+            self._ledger.set_meta("checked", "0")
 
     # -- what people see -------------------------------------------------------------------------------------
+
+    def _note_hindrances(self, stalled: str | None) -> None:
+        """What workers tell of themselves; if none takes hints for such a reason, that is why."""
+        self._note("qdrant", self._hindrances.sentence("qdrant"))
+        host = self._hindrances.sentence("host")
+        none_left = host is not None and self._publisher.workers == 0
+        self._note("worker", host if none_left else stalled)
+        self._note("host", None if none_left else host)
+
+    def _refused(self, trouble: str | None) -> str | None:
+        """Trouble with the broker; if it is for want of rights, all that this user lacks."""
+        if trouble is None or "no permissions" not in trouble.lower():
+            return trouble
+        return refused(self._settings, "producer", (self._settings.source,)) or trouble
 
     def _note(self, part: str, reason: str | None) -> None:
         """Keep or clear the reason why a part of the service is degraded."""

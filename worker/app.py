@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import setup_logging, worker_init, worker_shutdown
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown
 from celery.worker import state
 
 from headwater.broker import make_app
@@ -19,7 +19,7 @@ __all__ = ["app"]
 _settings = Settings.load()
 _runtime = Runtime(_settings, on_stall=lambda: setattr(state, "should_stop", ModelStalled.exit_code))
 app = make_app(_settings)
-register(app, _runtime.parts, _runtime.census)
+register(app, _runtime.parts, _runtime.census, _runtime.refuses)
 
 
 @setup_logging.connect(weak=False)
@@ -30,6 +30,11 @@ def _log(**_: Any) -> None:
 @worker_init.connect(weak=False)
 def _start(**_: Any) -> None:
     _runtime.start()
+
+
+@worker_ready.connect(weak=False)
+def _ready(sender: Any, **_: Any) -> None:
+    _runtime.consuming.ready(sender)
 
 
 @worker_shutdown.connect(weak=False)

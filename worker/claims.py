@@ -12,7 +12,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import redis
@@ -66,10 +66,18 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. now[1])
 class Claims:
     """The leases of one worker, renewed by a thread of their own. Safe to use from several threads."""
 
-    def __init__(self, client: redis.Redis, spaces: Sequence[str], name: str) -> None:
-        """``name`` tells people which worker it is; ``spaces`` are those of its folders."""
+    def __init__(
+        self,
+        client: redis.Redis,
+        spaces: Sequence[str],
+        name: str,
+        takes_hints: Callable[[str], bool] = lambda space: True,
+    ) -> None:
+        """``name`` tells people which worker it is; ``spaces`` are those of its folders; ``takes_hints`` whether it
+        takes hints of one now."""
         self._client = client
         self._spaces = spaces
+        self._takes_hints = takes_hints
         #: unlike any other, and with the number of folders that share this worker
         self._name = f"{name}:{uuid.uuid4().hex[:8]} {len(spaces)}"
         self._take = client.register_script(_TAKE)
@@ -150,6 +158,9 @@ class Claims:
             if keys:
                 self._renew(keys=keys, args=[self._name, LEASE_MS])
             for space in self._spaces:
-                self._present(keys=[workers_key(space)], args=[self._name, LEASE_MS // 1000])
+                if self._takes_hints(space):
+                    self._present(keys=[workers_key(space)], args=[self._name, LEASE_MS // 1000])
+                else:
+                    self._client.zrem(workers_key(space), self._name)
         except redis.RedisError as error:
             log.info("leases were not renewed, since the broker does not answer: %s", error)

@@ -7,6 +7,8 @@ document ends in exactly one outcome, and none can spoil another's.
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections import OrderedDict
@@ -185,7 +187,8 @@ class Pipeline:
         try:
             return step(item)
         except SourceGone:
-            return Outcome(item.path, item.seq, "vanished")
+            where = f"{socket.gethostname()} below {os.fsdecode(self._root)}"
+            return Outcome(item.path, item.seq, "vanished", reason=where)
         except SourceRefused as refusal:
             return replace(self._refused(item, str(refusal)), fingerprint=refusal.fingerprint)
         except SourceUnreadable as failure:

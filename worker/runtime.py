@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
@@ -24,6 +24,7 @@ from headwater.batcher import Batcher, Priority
 from headwater.broker import make_client
 from headwater.embedder import Embedder, load_embedder
 from headwater.errors import (
+    BrokerUnavailable,
     FolderError,
     IndexMismatch,
     IndexUnavailable,
@@ -37,18 +38,24 @@ from headwater.generations import Made, making
 from headwater.index import Manifest, VectorIndex, open_index
 from headwater.lexical import Bm25Encoder
 from headwater.local import LocalEngine, Progress, Surroundings, query_embedding
-from headwater.messages import Hello, events_key, namespace
+from headwater.messages import CensusRequest, Hello, Hint, Holding, events_key, namespace
 from headwater.metrics import PROCESS, QUERY, WORKER, IndexPoints, join, listen
+from headwater.rights import refused
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, check_free_space, find_layout, known_layout
 from worker.census import census_pages
 from worker.claims import Claims
+from worker.consuming import Consuming
+from worker.fitness import Fitness
 from worker.kept import KeptVectors
 from worker.pipeline import Embed, Pipeline, Vector
 from worker.reporter import Reporter
 from worker.sandboxes import SandboxPool
 from worker.serving import ApiPlace, ListenLater, Serving
 from worker.stored import StoredTexts
+
+if TYPE_CHECKING:
+    from headwater.index_server import ServerIndex
 
 __all__ = ["Runtime"]
 
@@ -99,11 +106,14 @@ class Runtime:
         }
         self._pipelines: dict[str, Pipeline] = {}
         self._index: tuple[VectorIndex, str] | None = None
+        self.consuming = Consuming(tuple(self._spaces.values()))
+        self._fitness: Fitness | None = None
 
     def start(self, *, serve: bool = False) -> None:
         """Open everything. Raises HeadwaterError with one sentence if a part cannot be had."""
         settings = self._settings
         self._check_folders()
+        self._check_rights()
         self._lock()
         index = open_index(settings, self._layout, on_damage=_end_at_once)
         self._closers.append(index.close)
@@ -113,6 +123,7 @@ class Runtime:
         greeted = self._open_early(index)
         if serve:
             self._serve(index, told)
+        self._compare_with_producer(index)
         embedder = load_embedder(settings)
         batcher = Batcher(
             embedder,
@@ -126,6 +137,7 @@ class Runtime:
         self._check_sources(index)
         self._index = index, manifest.index_id
         self._note_making(embedder)
+        self._embedder = embedder
         self._pipelines = self._make_pipelines(index, batcher, embedder)
         embed = query_embedding(embedder, lambda text: batcher.embed([text], "query")[0][0])
         around = Surroundings.of(settings, self._progress, lambda: embedder.tokenizer_json)
@@ -133,15 +145,56 @@ class Runtime:
         if not greeted:
             self._greet(index, manifest)
 
-    def census(self, name: str, sweep: Sequence[int], source: str) -> None:
-        """Delete what nobody wants of a folder, durably, and tell what the index holds of it."""
+    def census(self, request: CensusRequest) -> None:
+        """Delete what nobody wants of a folder, durably, and tell what the index holds of it. A collection that is gone
+        is made anew."""
         assert self._index is not None, "the worker has not started"
-        self._check_source(source)
+        self._check_source(request.source)
+        self._check_collection()
         index, index_id = self._index
-        if sweep:
-            index.sweep(sweep, self._scope(source))
+        if request.brief and self._layout is None:
+            points, newest = as_server(index).holding(request.source)
+            self._reporters[request.source].report([Holding(index_id, points, newest)])
+            return
+        if request.sweep:
+            index.sweep(request.sweep, self._scope(request.source))
             index.flush()
-        self._take_census(index, index_id, name, source)
+        self._take_census(index, index_id, request.census, request.source)
+
+    def refuses(self, hint: Hint) -> str | None:
+        """Why this worker must leave a hint to others; None if it need not."""
+        return None if self._fitness is None else self._fitness.refuses(hint)
+
+    def _compare_with_producer(self, index: VectorIndex) -> None:
+        """Before anything is made or taken. (One machine has one set of settings.)"""
+        if self._layout is not None:
+            return
+        settings, server = self._settings, as_server(index)
+        pipeline = settings.pipeline_fingerprint(), settings.pipeline_parts()
+        self._fitness = Fitness(
+            make_client(settings), _name(), self._folders, self._spaces, pipeline, self._reporters,
+            self.consuming.switch, server.ping, self._lacks,
+        )  # fmt: skip
+        self._closers.append(self._fitness.close)
+        self._fitness.start()
+        unlike = [source for source in self._folders if self._fitness.has_another_model(source)]
+        if unlike and server.manifest() is None:
+            raise IndexUnavailable(f"the collection is not made: {self._fitness.reason(unlike[0])}")
+
+    def _check_collection(self) -> None:
+        """Somebody may have dropped the collection, or made it anew: then the producer hears of another index."""
+        assert self._index is not None, "the worker has not started"
+        index, index_id = self._index
+        if self._layout is not None:
+            return
+        manifest = as_server(index).manifest()
+        if manifest is None:
+            manifest = as_server(index).make_anew(self._embedder.name, self._embedder.dimension)
+            self._note_making(self._embedder)
+        if manifest is not None and manifest.index_id != index_id:
+            log.warning("the collection is not the one that it was: all documents are asked for again")
+            self._index = index, manifest.index_id
+            self._greet(index, manifest)
 
     def parts(self, source: str) -> tuple[Pipeline, Reporter]:
         """What the task needs for a folder. Raises MessageError if this worker does not have it."""
@@ -159,6 +212,15 @@ class Runtime:
             self._serving.close()
         while self._closers:
             self._closers.pop()()
+
+    def _check_rights(self) -> None:
+        """A shared broker has users with rights: one that lacks some would fail in the middle of work."""
+        for source in self._folders:
+            if (reason := self._lacks(source)) is not None:
+                raise BrokerUnavailable(reason)
+
+    def _lacks(self, source: str) -> str | None:
+        return None if self._settings.broker_url is None else refused(self._settings, "worker", (source,))
 
     def _check_folders(self) -> None:
         if not self._folders:
@@ -269,7 +331,8 @@ class Runtime:
         """An embedded index has one worker, which needs none."""
         if self._layout is not None:
             return None
-        claims = Claims(make_client(self._settings), tuple(self._spaces.values()), _name())
+        takes = (lambda space: True) if self._fitness is None else self._fitness.takes_hints
+        claims = Claims(make_client(self._settings), tuple(self._spaces.values()), _name(), takes)
         claims.start()
         self._closers.append(claims.close)
         return claims
@@ -319,6 +382,11 @@ class Runtime:
     def _check_space(self) -> None:
         if self._layout is not None:
             check_free_space(self._layout.root, self._settings.min_free_bytes)
+
+
+def as_server(index: VectorIndex) -> ServerIndex:
+    """The index that a server holds."""
+    return cast("ServerIndex", index)
 
 
 def _name() -> str:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from celery.worker import state
 from prometheus_client.registry import Collector
 
@@ -51,7 +51,8 @@ def run_worker(
         place=place,
     )
     app = make_app(settings)
-    register(app, runtime.parts, runtime.census)
+    register(app, runtime.parts, runtime.census, runtime.refuses)
+    worker_ready.connect(lambda sender, **_: runtime.consuming.ready(sender), weak=False)
     try:
         runtime.start(serve=serve)
         gc.freeze()  # what the libraries made stays: a collection that looks through all of it stops every thread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from celery import Celery
 
@@ -12,7 +12,8 @@ from headwater import metrics, tracing
 from headwater.errors import IndexUnavailable, MessageError
 from headwater.failpoints import reach
 from headwater.logs import about, origin
-from headwater.messages import APPLY_TASK, CENSUS_TASK, Event, Hint, Outcome, census_from_wire
+from headwater.messages import APPLY_TASK, CENSUS_TASK, CensusRequest, Event, Hint, Outcome, census_from_wire
+from worker.fitness import given_back
 from worker.pipeline import Pipeline
 from worker.reporter import Reporter
 
@@ -24,10 +25,11 @@ log = logging.getLogger(__name__)
 def register(
     app: Celery,
     parts: Callable[[str], tuple[Pipeline, Reporter]],
-    take_census: Callable[[str, Sequence[int], str], None],
+    take_census: Callable[[CensusRequest], None],
+    refuses: Callable[[Hint], str | None] = lambda hint: None,
 ) -> None:
-    """Add the tasks to an app. Both callables are called per message, once the worker has started; both raise
-    MessageError for a folder that this worker does not have."""
+    """Add the tasks to an app. The callables are called per message, once the worker has started; the first two raise
+    MessageError for a folder that this worker does not have, the third says why a hint is left to another worker."""
 
     @app.task(name=APPLY_TASK)
     def apply(wire: object) -> None:
@@ -36,6 +38,9 @@ def register(
             pipeline, reporter = parts(hint.source)
         except MessageError as error:
             log.warning("a hint was dropped: %s", error)  # forged or foreign: the ledger rings for what is due
+            return
+        if (reason := refuses(hint)) is not None:
+            reporter.report([given_back(item, reason) for item in hint.items])
             return
         metrics.hints_taken.labels(hint.lane).inc()
         with (
@@ -49,7 +54,7 @@ def register(
     @app.task(name=CENSUS_TASK)
     def census(wire: object) -> None:
         try:
-            take_census(*census_from_wire(wire, time.time()))
+            take_census(census_from_wire(wire, time.time()))
         except (MessageError, IndexUnavailable) as error:
             log.warning("a census was not taken: %s", error)  # the producer asks again
 

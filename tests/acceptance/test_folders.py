@@ -3,87 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from driver import wait_until
+from hosts import FOLDERS, Hosts
 from servers import QdrantServer, RedisServer
 from word_embedder import word_environment
 
 from headwater.broker import embedded_binary
-from headwater.errors import HeadwaterError
-from headwater.state import Layout
-from producer.status import read_status
-
-_COMMAND = [sys.executable, "-P", "-m", "headwater"]
-_FOLDERS = ("manuals", "notes")
-
-
-@dataclass
-class Hosts:
-    """Processes that share a broker, a server and a collection; each has a state directory of its own."""
-
-    root: Path
-    common: dict[str, str]
-    running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-
-    def folder(self, source: str) -> Path:
-        return self.root / "documents" / source
-
-    def environment(self, name: str, **more: str) -> dict[str, str]:
-        return {**os.environ, **self.common, "HEADWATER_STATE_DIR": str(self.root / "state" / name), **more}
-
-    def own(self, source: str) -> dict[str, str]:
-        """What a process of one folder is told."""
-        return {"HEADWATER_FOLDER": str(self.folder(source)), "HEADWATER_SOURCE": source}
-
-    def all(self) -> dict[str, str]:
-        return {"HEADWATER_SOURCES": json.dumps({name: str(self.folder(name)) for name in _FOLDERS})}
-
-    def start(self, name: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
-        with open(self.root / f"{name}.log", "a") as log:
-            started = subprocess.Popen(
-                [*_COMMAND, *arguments], env=self.environment(name, **more), stdout=log, stderr=log, text=True
-            )
-        self.running[name] = started
-        return started
-
-    def run(self, name: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        environment = self.environment(name, **more)
-        return subprocess.run([*_COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120)
-
-    def watch(self, source: str) -> None:
-        self.start(source, "watch", **self.own(source))
-        wait_until(lambda: self.in_step(source), f"{source} is in step: {self.log(source)}{self.log('worker')}")
-
-    def in_step(self, source: str) -> bool:
-        try:
-            status = read_status(Layout(self.root / "state" / source), running=True)
-        except HeadwaterError:  # the ledger is just being made
-            return False
-        return bool(status["in_step"] and status["checked"])
-
-    def log(self, name: str) -> str:
-        path = self.root / f"{name}.log"
-        return path.read_text()[-2000:] if path.exists() else ""
-
-    def end(self) -> None:
-        for process in self.running.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.running.values():
-            try:
-                process.wait(40)
-            finally:
-                process.kill()
 
 
 @pytest.fixture
@@ -98,7 +29,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
             "HEADWATER_COLLECTION": "library",
         },
     )
-    for source in _FOLDERS:
+    for source in FOLDERS:
         made.folder(source).mkdir(parents=True)
     try:
         broker.start()
@@ -123,7 +54,7 @@ def test_two_folders_share_a_collection_and_stay_apart(hosts: Hosts) -> None:
     (hosts.folder("notes") / "a.md").write_text("# Notes\n\nThe impeller was replaced.\n")
     (hosts.folder("notes") / "b.md").write_text("# Other\n\nNothing of that kind.\n")
     hosts.start("worker", "work", **hosts.all())
-    for source in _FOLDERS:
+    for source in FOLDERS:
         hosts.watch(source)
     # When a query API that sees both is asked
     hosts.start("query", "serve", **hosts.all())
@@ -137,7 +68,7 @@ def test_two_folders_share_a_collection_and_stay_apart(hosts: Hosts) -> None:
     only = ask(url, text="impeller", filters={"source": "notes"})
     assert [hit["path"] for hit in only] == ["notes/a.md"]
     # And each folder is compared by itself
-    for source in _FOLDERS:
+    for source in FOLDERS:
         done = hosts.run(source, "verify", "--json", **hosts.own(source))
         assert done.returncode == 0, done.stdout + done.stderr
         assert hosts.run(source, "why", "a.md", **hosts.own(source)).returncode == 0

@@ -65,7 +65,8 @@ class Pipeline:
 app = make_app(settings)
 reporter = Reporter(make_client(settings), events_key(settings.collection))
 
-def census(name, sweep, source):
+def census(request):
+    name, sweep = request.census, list(request.sweep)
     reporter.report([Census(name, f"swept {sweep}", 0, 1, ((9, 3),))])
 
 register(app, lambda source: (Pipeline(), reporter), census)
@@ -438,9 +439,8 @@ def test_a_due_document_is_rung_for_once_until_its_outcome(valkey: Any, due: Led
 def test_a_publisher_does_not_wait_for_ever_for_a_broker_that_is_frozen(
     own_valkey: Any, due: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker, "_SOCKET_TIMEOUT_S", 0.5)
     monkeypatch.setattr(broker, "_CONNECT_TIMEOUT_S", 0.5)
-    settings = settings_of(own_valkey)
+    settings = settings_of(own_valkey).model_copy(update={"broker_timeout_s": 0.5})
     publisher = _publisher(settings)
     publisher.ring(due)  # so that a connection is open
     publisher.forget_all()

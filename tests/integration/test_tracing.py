@@ -96,7 +96,7 @@ def line(valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line
     app, client = make_app(settings), make_client(settings)
     reporter = Reporter(client, events_key(settings.collection))
     with opened_pipeline(folder, work, WordEmbedder(32), 100) as (pipeline, _):
-        register(app, lambda source: (pipeline, reporter), lambda name, sweep, source: None)
+        register(app, lambda source: (pipeline, reporter), lambda request: None)
         yield Line(settings, pipeline, folder, work, app)
     client.close()
     app.close()

@@ -228,13 +228,22 @@ class Api:
 _Endpoint = Callable[[Request], Awaitable[Any]]
 
 
-def _route(path: str, method: str, answer: _Endpoint, api_key: str | None) -> Route:
+#: what a key that may only read is not let to, besides PUT, PATCH and DELETE
+_WRITES = ("/points/delete", "/points/payload", "/collections/aliases")
+
+
+def _route(path: str, method: str, answer: _Endpoint, api_key: str | None, read_key: str | None) -> Route:
+    writes = method in ("PUT", "PATCH", "DELETE") or path.endswith(_WRITES)
+
     async def endpoint(request: Request) -> Response:
         began = time.perf_counter()
         given = request.headers.get("api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         if api_key is not None and not given:
             return Response("Must provide an API key or an Authorization bearer token", 401)
-        if api_key is not None and given != api_key:
+        if read_key is not None and given == read_key:
+            if writes:
+                return Response("Forbidden: Global write access is required", 403)
+        elif api_key is not None and given != api_key:
             return Response("Invalid API key or JWT", 403)
         try:
             result = await answer(request)
@@ -253,7 +262,7 @@ def _error(status: int, sentence: str) -> Response:
     return JSONResponse({"status": {"error": sentence}, "time": 0.0}, status)
 
 
-def make_server(store: Store, api_key: str | None, version: str = _VERSION) -> Starlette:
+def make_server(store: Store, api_key: str | None, read_key: str | None = None, version: str = _VERSION) -> Starlette:
     api = Api(store)
     one = "/collections/{name}"
 
@@ -293,7 +302,7 @@ def make_server(store: Store, api_key: str | None, version: str = _VERSION) -> S
         ("DELETE", one, api.delete_collection),
     ]
     open_to_all = [Route("/", root), *(Route(path, healthy) for path in ("/healthz", "/livez", "/readyz"))]
-    keyed = [_route(path, method, answer, api_key) for method, path, answer in answers]
+    keyed = [_route(path, method, answer, api_key, read_key) for method, path, answer in answers]
     return Starlette(routes=[*open_to_all, *keyed], lifespan=lifespan)
 
 
@@ -310,6 +319,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=6333)
     parser.add_argument("--path", type=Path, help="where collections are kept (default: until it ends)")
     parser.add_argument("--api-key")
+    parser.add_argument("--read-only-api-key")
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     parser.add_argument("--strict", action="store_true", help="refuse filters on fields without a payload index")
@@ -318,7 +328,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         root = given.path or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qdrant-test-")))
         uvicorn.run(
-            make_server(Store(root, strict=given.strict), given.api_key, given.version),
+            make_server(Store(root, strict=given.strict), given.api_key, given.read_only_api_key, given.version),
             host=given.host,
             port=given.port,
             ssl_certfile=given.tls_cert,

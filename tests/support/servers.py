@@ -91,6 +91,7 @@ class QdrantServer(_Server):
     """``qdrant_server.py``, in strict mode."""
 
     api_key: str | None = None
+    read_key: str | None = None
     #: certificate and key
     tls: tuple[Path, Path] | None = None
     #: what it says of itself
@@ -104,6 +105,7 @@ class QdrantServer(_Server):
         given = ["--host", self.host, "--port", str(self.port), "--path", str(self.directory / "storage"), "--strict"]
         given += [] if self.api_key is None else ["--api-key", self.api_key]
         given += [] if self.version is None else ["--version", self.version]
+        given += [] if self.read_key is None else ["--read-only-api-key", self.read_key]
         given += [] if self.tls is None else ["--tls-cert", str(self.tls[0]), "--tls-key", str(self.tls[1])]
         return [sys.executable, "-P", str(_SERVER), *given]
 
@@ -123,6 +125,8 @@ class RedisServer(_Server):
     password: str = "broker-secret"
     tls: tuple[Path, Path] | None = None
     binary: str = REDIS or "redis-server"
+    #: other users, as lines of an access list
+    others: Sequence[str] = ()
 
     @property
     def url(self) -> str:
@@ -131,7 +135,8 @@ class RedisServer(_Server):
 
     def command(self) -> list[str]:
         access = self.directory / "users.acl"
-        access.write_text(f"user default off\nuser {self.user} on >{self.password} ~* &* +@all\n", "utf-8")
+        own = f"user {self.user} on >{self.password} ~* &* +@all"
+        access.write_text("\n".join(["user default off", own, *self.others, ""]), "utf-8")
         ports = ["--port", str(self.port)]
         if self.tls is not None:
             ports = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]

@@ -36,6 +36,11 @@ def make(settings: Any) -> WordEmbedder:
     return WordEmbedder(settings.truncate_dim or _DIMENSION)
 
 
+def small(settings: Any) -> WordEmbedder:
+    """Another model."""
+    return WordEmbedder(_DIMENSION // 2)
+
+
 class WordEmbedder:
     """``headwater.embedder.Embedder``."""
 

@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hosts as support
 import pytest
 from driver import wait_until
-from servers import QdrantServer, RedisServer
-from word_embedder import word_environment
 
-from headwater.broker import embedded_binary
-from headwater.errors import HeadwaterError
-from headwater.state import Layout
-from producer.status import read_status
-
-_COMMAND = [sys.executable, "-P", "-m", "headwater"]
 _FOLDERS = ("manuals", "notes")
 
 
-@dataclass
-class Hosts:
-    """Processes that share a broker, a server and a collection; each has a state directory of its own."""
-
-    root: Path
-    common: dict[str, str]
-    running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+class Hosts(support.Hosts):
+    """A host for each folder, and others that see both."""
 
     def folder(self, source: str) -> Path:
         return self.root / "documents" / source
-
-    def environment(self, name: str, **more: str) -> dict[str, str]:
-        return {**os.environ, **self.common, "HEADWATER_STATE_DIR": str(self.root / "state" / name), **more}
 
     def own(self, source: str) -> dict[str, str]:
         """What a process of one folder is told."""
@@ -48,72 +27,24 @@ class Hosts:
     def all(self) -> dict[str, str]:
         return {"HEADWATER_SOURCES": json.dumps({name: str(self.folder(name)) for name in _FOLDERS})}
 
-    def start(self, name: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
-        with open(self.root / f"{name}.log", "a") as log:
-            started = subprocess.Popen(
-                [*_COMMAND, *arguments], env=self.environment(name, **more), stdout=log, stderr=log, text=True
-            )
-        self.running[name] = started
-        return started
-
-    def run(self, name: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        environment = self.environment(name, **more)
-        return subprocess.run([*_COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120)
-
     def watch(self, source: str) -> None:
         self.start(source, "watch", **self.own(source))
-        wait_until(lambda: self.in_step(source), f"{source} is in step: {self.log(source)}{self.log('worker')}")
-
-    def in_step(self, source: str) -> bool:
-        try:
-            status = read_status(Layout(self.root / "state" / source), running=True)
-        except HeadwaterError:  # the ledger is just being made
-            return False
-        return bool(status["in_step"] and status["checked"])
-
-    def log(self, name: str) -> str:
-        path = self.root / f"{name}.log"
-        return path.read_text()[-2000:] if path.exists() else ""
-
-    def end(self) -> None:
-        for process in self.running.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.running.values():
-            try:
-                process.wait(40)
-            finally:
-                process.kill()
+        wait_until(
+            lambda: self.in_step(source, checked=True),
+            f"{source} is in step: {self.log(source)}{self.log('worker')}",
+        )
 
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    broker, qdrant = RedisServer(tmp_path / "broker", binary=embedded_binary()), QdrantServer(tmp_path / "qdrant")
-    made = Hosts(
-        tmp_path,
-        {
-            **word_environment(),
-            "CELERY_BROKER_URL": broker.url,
-            "QDRANT_URL": qdrant.url,
-            "HEADWATER_COLLECTION": "library",
-        },
-    )
-    for source in _FOLDERS:
-        made.folder(source).mkdir(parents=True)
-    try:
-        broker.start()
-        qdrant.start()
+    with support.Pair.started(tmp_path) as pair, Hosts.of(tmp_path, pair, "library") as made:
+        for source in _FOLDERS:
+            made.folder(source).mkdir(parents=True)
         yield made
-    finally:
-        made.end()
-        qdrant.stop()
-        broker.stop()
 
 
 def ask(url: str, **question: Any) -> list[dict[str, Any]]:
-    asked = urllib.request.Request(f"{url}/v1/search", json.dumps({"mode": "sparse", **question}).encode())
-    with urllib.request.urlopen(asked) as answer:
-        hits: list[dict[str, Any]] = json.load(answer)["hits"]
+    hits: list[dict[str, Any]] = support.ask(url, mode="sparse", **question)["hits"]
     return hits
 
 

@@ -9,19 +9,40 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headwater.errors import HeadwaterError
-from headwater.generations import Made, drop_generation, pin, pinned_to
+from headwater.errors import HeadwaterError, IndexUnavailable
+from headwater.generations import Made, drop_expired, drop_generation, pin, pinned_to, pins, under_way
 from headwater.settings import Settings
-from headwater.state import Layout, Pointer, find_layout
+from headwater.state import Layout, Pointer, find_layout, known_layout
 
 if TYPE_CHECKING:
     from headwater.index_server import ServerIndex
 
-__all__ = ["Follow", "adopt", "at_server", "begin_anew", "made_of", "on_server", "remove"]
+__all__ = [
+    "Adopting",
+    "Expiry",
+    "Follow",
+    "adopt",
+    "at_server",
+    "begin_anew",
+    "current",
+    "drop_left",
+    "followed_in",
+    "made_of",
+    "on_server",
+    "remove",
+    "tell_pins",
+]
 
 log = logging.getLogger(__name__)
+
+#: seconds between two looks for generations that nobody needs any more
+_DROP_S = 60.0
+#: looks at the alias after which every host has followed it, with the other model loaded
+_FOLLOWING_POLLS = 12
 
 
 @contextlib.contextmanager
@@ -45,7 +66,16 @@ def at_server(settings: Settings) -> Settings:
         if index is None:
             return settings
         generation = settings.generation or index.aliases.current() or 1
-        return pinned_to(settings, generation, index.aliases.noted(generation, "pins"))
+        told = index.aliases.noted(generation, "pins")
+        if generation > 1 and not told and not _is_known(settings, generation):
+            raise IndexUnavailable(f"the collection of generation {generation} is not there, or is being made just now")
+        return pinned_to(settings, generation, told)
+
+
+def _is_known(settings: Settings, generation: int) -> bool:
+    """Whether this host's state tells the settings of a generation."""
+    layout = known_layout(settings)
+    return layout is not None and bool(pins(Layout(layout.root, generation)))
 
 
 def adopt(settings: Settings, layout: Layout) -> int:
@@ -53,12 +83,12 @@ def adopt(settings: Settings, layout: Layout) -> int:
     with on_server(settings) as index:
         if index is None:
             return Pointer.read(layout).generation
-        pointer, current = Pointer.read(layout), index.aliases.current()
-        if current is None or current == pointer.generation:
+        pointer, named = Pointer.read(layout), index.aliases.current()
+        if named is None or named == pointer.generation:
             return pointer.generation
-        pin(Layout(layout.root, current).create(), index.aliases.noted(current, "pins"))
-        Pointer(current, pointer.generation, time.time()).write(layout)
-        return current
+        pin(Layout(layout.root, named).create(), index.aliases.noted(named, "pins"))
+        pointer.moved_to(named).write(layout)
+        return named
 
 
 def made_of(settings: Settings, layout: Layout) -> Made:
@@ -67,16 +97,58 @@ def made_of(settings: Settings, layout: Layout) -> Made:
         return Made.read(layout) if index is None else Made.of(index.aliases.noted(layout.generation, "made"))
 
 
+def tell_pins(settings: Settings, layout: Layout) -> bool:
+    """Let other hosts learn the settings of a generation from its collection. False if that is not there yet."""
+    with on_server(settings) as index:
+        return index is None or index.aliases.note(layout.generation, "pins", pins(layout))
+
+
 def remove(settings: Settings) -> Callable[[Layout], None]:
-    """What removes all of a generation, on the server as well."""
+    """What removes all of a generation, at the server and the broker as well."""
 
     def drop(layout: Layout) -> None:
-        with on_server(settings) as index:
-            if index is not None:
-                index.aliases.drop(layout.generation)
+        _drop_on_servers(settings.model_copy(update={"generation": layout.generation}), layout.generation)
         drop_generation(layout)
 
     return drop
+
+
+def _drop_on_servers(settings: Settings, generation: int) -> None:
+    with on_server(settings) as index:
+        if index is None:
+            return
+        sources = {settings.source}
+        with contextlib.suppress(IndexUnavailable):  # it was never made
+            index.open_existing()
+            sources |= set(index.values("source"))
+        if settings.broker_url is not None:
+            from headwater.broker import forget
+
+            forget(settings, sources)
+        index.aliases.drop(generation)
+
+
+def drop_left(settings: Settings, root: Path, keep_s: float) -> list[int]:
+    """Remove generations that nobody needs any more, on the server as well, where every host has had the time to follow
+    the alias away from them. Returns their numbers."""
+    spared = under_way(Layout(root))
+    with on_server(settings) as index:
+        if index is None:
+            return drop_expired(root, keep_s, spared, remove(settings))
+        before = time.time() - _FOLLOWING_POLLS * settings.alias_poll_s
+        aliases = index.aliases
+        return drop_expired(
+            root, keep_s, spared, remove(settings), lambda layout: aliases.left(layout.generation, before)
+        )
+
+
+def followed_in(settings: Settings, layout: Layout) -> float:
+    """Seconds until every host has had the time to follow the last move, and to load another model."""
+    previous = Pointer.read(layout).previous
+    with on_server(settings) as index:
+        if index is None or previous is None or (at := index.aliases.left_at(previous)) is None:
+            return 0.0
+    return max(0.0, at + _FOLLOWING_POLLS * settings.alias_poll_s - time.time())
 
 
 class Follow(threading.Thread):
@@ -99,7 +171,7 @@ class Follow(threading.Thread):
     @classmethod
     def at(cls, settings: Settings, on_move: Callable[[], None]) -> Follow:
         """By the server's alias alone, for a process that has no state."""
-        return cls(settings, lambda: _current(settings), on_move)
+        return cls(settings, lambda: current(settings), on_move)
 
     def run(self) -> None:
         while not self.moved:
@@ -112,15 +184,55 @@ class Follow(threading.Thread):
         self._on_move()
 
 
-def _current(settings: Settings) -> int:
+class _Often(threading.Thread):
+    """Does something every so many seconds until it is stopped. What cannot be done now is tried the next time."""
+
+    def __init__(self, name: str, pause_s: float, step: Callable[[], object]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._pause_s = pause_s
+        self._step = step
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(self._pause_s):
+            try:
+                self._step()
+            except (HeadwaterError, OSError) as error:
+                log.info("%s: not now: %s", self.name, error)
+
+    def stop(self) -> None:
+        """Soon; what is under way is not waited for."""
+        self._ended.set()
+
+
+class Adopting(_Often):
+    """Notes in the state directory whatever generation is the current one on the server: a command that was to move the
+    index may have been killed between the two, or another host has moved it."""
+
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        super().__init__("current generation", settings.alias_poll_s, lambda: adopt(settings, layout))
+
+
+class Expiry(_Often):
+    """Removes generations of which the time is over."""
+
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        drop = partial(drop_left, settings, layout.root, settings.keep_generation_s)
+        super().__init__("old generations", _DROP_S, drop)
+
+
+def current(settings: Settings) -> int:
+    """The generation that is asked now: on a server by its alias, else by the pointer."""
     with on_server(settings) as index:
         if index is None:
             return Pointer.read(find_layout(settings)).generation
         return index.aliases.current() or settings.generation or 1
 
 
-def begin_anew() -> None:
-    """Become the same command once more, in the same process, which then follows what is current now."""
+def begin_anew(*options: str) -> None:
+    """Become the same command once more, in the same process, which then follows what is current now; with ``options``
+    that it does not have yet."""
+    added = [] if set(options) <= set(sys.argv) else options
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "headwater", *sys.argv[1:]])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "headwater", *sys.argv[1:], *added])

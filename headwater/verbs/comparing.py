@@ -15,7 +15,9 @@ from rich.table import Table
 from headwater.errors import FileUnreadable, HeadwaterError, QueryError
 from headwater.following import made_of
 from headwater.hit import Hits
-from headwater.points import RemotePoints, pages
+from headwater.index import open_index
+from headwater.local import LocalEngine
+from headwater.points import LocalPoints, Points, RemotePoints, pages
 from headwater.query import Index
 from headwater.settings import Settings
 from headwater.shadow import TOP, Comparison, Held, compare_documents, overlap, sample_queries
@@ -55,7 +57,7 @@ class Comparing:
         self, found: Comparison, old: Layout, new: Layout, queries: Path | None, evaluation: Path | None
     ) -> Comparison:
         """With what both answer. An old index that cannot be asked is a note, not a reason to keep it."""
-        with _answering(new) as (candidate, points):
+        with _answering(self.new, new) as (candidate, points):
             asked = _read(queries) if queries is not None else _sampled(points)
             try:
                 with _current(self.old, old) as current:
@@ -112,12 +114,17 @@ def _held(layout: Layout) -> dict[bytes, Held]:
 
 
 @contextlib.contextmanager
-def _answering(layout: Layout) -> Iterator[tuple[Index, RemotePoints]]:
-    """The new index, which the worker of the reindex holds."""
+def _answering(settings: Settings, layout: Layout) -> Iterator[tuple[Index, Points]]:
+    """The new index, which the worker of the reindex holds; without one, of a server, opened here."""
     from headwater.client import RemoteEngine
 
     service = Service.read_from(layout.private_service)
-    assert service is not None, "its worker answers"
+    if service is None:
+        with contextlib.closing(open_index(settings)) as opened:
+            points = LocalPoints(opened, opened.open_existing(), settings.source)
+            with Index(LocalEngine.open(open_index(settings), settings)) as index:
+                yield index, points
+        return
     engine = RemoteEngine(service.url, layout.read_token())
     with Index(engine) as index:
         yield index, RemotePoints(engine.post, None)
@@ -152,7 +159,7 @@ def _read(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _sampled(points: RemotePoints) -> list[str]:
+def _sampled(points: Points) -> list[str]:
     """Ids are hashes, so the first points are a random sample."""
     first = (point for page in islice(pages(points), _MOST_PAGES) for point in page)
     return sample_queries(first, _SAMPLE)

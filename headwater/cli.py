@@ -215,7 +215,7 @@ def watch(
     generation: Generation = None,
 ) -> None:
     """Only the producer: notice changes and queue them (CELERY_BROKER_URL names the queue)."""
-    from headwater.following import Follow, begin_anew
+    from headwater.following import Expiry, Follow, begin_anew
     from producer.service import Producer
 
     settings = Settings.load(folder=folder, state_dir=state_dir, generation=generation)
@@ -224,6 +224,9 @@ def watch(
     producer = Producer(settings, find_layout(settings).create())
     _on_signal(producer.stop)
     follow = _follow(Settings.read(generation=generation), lambda: Follow.of(settings, producer.stop), once=once)
+    expiry = None if follow is None else Expiry(settings, find_layout(settings))
+    if expiry is not None:
+        expiry.start()
     producer.run(once=once)
     if follow is not None and follow.moved:
         begin_anew()
@@ -238,9 +241,11 @@ def work(
     generation: Generation = None,
     api_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     private_api: Annotated[bool, typer.Option(hidden=True)] = False,
+    own_api: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
     from headwater.following import Follow, at_server, begin_anew
+    from headwater.listening import lasting
     from worker.service import run_worker
     from worker.serving import ApiPlace
 
@@ -248,16 +253,18 @@ def work(
     log_to_stderr(settings)
     drain = partial(os.kill, os.getpid(), signal.SIGTERM)
     follow = _follow(Settings.read(generation=generation), lambda: Follow.at(settings, drain))
+    if serve and api_fd is None and follow is not None:
+        api_fd, own_api = lasting(settings.host, settings.port), True
     run_worker(
         settings,
         serve=serve,
         status=lambda: _status(settings),
         progress=_progress(settings),
         numbers=_numbers(settings),
-        place=ApiPlace(api_fd, private_api),
+        place=ApiPlace(api_fd, private_api, own_api),
     )
     if follow is not None and follow.moved:
-        begin_anew()
+        begin_anew(*(["--api-fd", str(api_fd), "--own-api"] if own_api else []))
 
 
 @app.command()

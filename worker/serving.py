@@ -31,14 +31,16 @@ _TRY_S = 0.5
 @dataclass(frozen=True, slots=True)
 class ApiPlace:
     """``descriptor`` of the supervisor's listening socket, if it has one. ``private``: for whoever started us, not for
-    those who look for the service of the state directory; and not by turns."""
+    those who look for the service of the state directory. ``own``: the socket is that of this command, which keeps it
+    when it begins anew. Neither of these two is by turns."""
 
     descriptor: int | None = None
     private: bool = False
+    own: bool = False
 
     @property
     def by_turns(self) -> bool:
-        return self.descriptor is not None and not self.private
+        return self.descriptor is not None and not (self.private or self.own)
 
     def has_turn(self, settings: Settings) -> bool:
         """Whether a worker with these settings is to answer now."""

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from headwater import __version__, notify
 from headwater.errors import HeadwaterError
+from headwater.failpoints import reach
 from headwater.generations import serve as serve_generation
 from headwater.logs import log_to_stderr
 from headwater.settings import Settings, shown_url
@@ -241,30 +242,46 @@ def work(
     generation: Generation = None,
     api_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     private_api: Annotated[bool, typer.Option(hidden=True)] = False,
-    own_api: Annotated[bool, typer.Option(hidden=True)] = False,
+    own_api: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
     from headwater.following import Follow, at_server, begin_anew
     from headwater.listening import lasting
+    from headwater.standin import stand_in
     from worker.service import run_worker
     from worker.serving import ApiPlace
 
     settings = at_server(Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation))
     log_to_stderr(settings)
-    drain = partial(os.kill, os.getpid(), signal.SIGTERM)
-    follow = _follow(Settings.read(generation=generation), lambda: Follow.at(settings, drain))
-    if serve and api_fd is None and follow is not None:
-        api_fd, own_api = lasting(settings.host, settings.port), True
+    follows = Settings.read(generation=generation).generation is None
+    place = ApiPlace(api_fd, private_api)
+    if serve and api_fd is None and follows:
+        place = ApiPlace.own_from(own_api or str(lasting(settings.host, settings.port)))
+        if own_api is not None:
+            reach("work:anew")
+    anew: dict[str, str] | None = None
+
+    def move() -> None:
+        nonlocal anew
+        if place.own and place.descriptor is not None:
+            pid = stand_in(settings, place.descriptor)
+            anew = {"own_api": f"{place.descriptor}:{pid or ''}"}
+        else:
+            anew = {}
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if follows:
+        Follow.at(settings, move).start()
     run_worker(
         settings,
         serve=serve,
         status=lambda: _status(settings),
         progress=_progress(settings),
         numbers=_numbers(settings),
-        place=ApiPlace(api_fd, private_api, own_api),
+        place=place,
     )
-    if follow is not None and follow.moved:
-        begin_anew(*(["--api-fd", str(api_fd), "--own-api"] if own_api else []))
+    if anew is not None:
+        begin_anew(**anew)
 
 
 @app.command()
@@ -272,18 +289,22 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port (default: any free one).")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     state_dir: StateDir = None,
+    api_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Only the query API, over an index that no other process holds (a server's, say)."""
     from headwater.serve import serve_index
+    from headwater.standin import end_with_parent
 
     load = partial(Settings.load, port=port, host=host, state_dir=state_dir)
     settings = load()
     log_to_stderr(settings)
     ended = threading.Event()
     _on_signal(ended.set)
+    if api_fd is not None:
+        end_with_parent(ended.set)
 
     def answers(url: str) -> None:
-        print(url)
+        print(url, flush=True)
         notify.ready()
 
     serve_index(
@@ -294,6 +315,7 @@ def serve(
         ended=ended,
         numbers=_numbers(settings),
         again=load if Settings.read().generation is None else None,
+        descriptor=api_fd,
     )
 
 

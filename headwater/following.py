@@ -229,10 +229,15 @@ def current(settings: Settings) -> int:
         return index.aliases.current() or settings.generation or 1
 
 
-def begin_anew(*options: str) -> None:
-    """Become the same command once more, in the same process, which then follows what is current now; with ``options``
-    that it does not have yet."""
-    added = [] if set(options) <= set(sys.argv) else options
+def begin_anew(**options: str) -> None:
+    """Become the same command once more, in the same process, which then follows what is current now; with these values
+    of ``options``."""
+    arguments = sys.argv[1:]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if flag in arguments:
+            del arguments[arguments.index(flag) : arguments.index(flag) + 2]
+        arguments += [flag, value]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "headwater", *sys.argv[1:], *added])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "headwater", *arguments])

@@ -19,6 +19,7 @@ from headwater.api import ApiServer, make_api
 from headwater.errors import HeadwaterError
 from headwater.following import Follow, at_server
 from headwater.index import VectorIndex, open_index
+from headwater.listening import inherited
 from headwater.local import LocalEngine, Progress
 from headwater.metrics import PROCESS, QUERY, IndexPoints, join, listen
 from headwater.settings import Settings
@@ -41,11 +42,13 @@ def serve_index(
     ended: threading.Event,
     numbers: Collector,
     again: Callable[[], Settings] | None = None,
+    descriptor: int | None = None,
 ) -> None:
     """Answer until ``ended`` is set. ``again`` gives the settings anew when the index has moved; None: it is not
-    followed. Raises HeadwaterError if the index or the model cannot be had."""
+    followed. ``descriptor``: of the socket of a worker for which this one stands in, and of which it does not tell.
+    Raises HeadwaterError if the index or the model cannot be had."""
     layout = find_layout(settings).create()
-    server = ApiServer(settings)
+    server = ApiServer(settings, None if descriptor is None else inherited(descriptor))
     answering = Answering(progress)
     answering.take(at_server(settings))
     if again is not None:
@@ -63,7 +66,8 @@ def serve_index(
     )
     server.start(api)
     service = Service(server.url, os.getpid())
-    service.write(layout)
+    if descriptor is None:
+        service.write(layout)
     on_url(server.url)
     try:
         ended.wait()

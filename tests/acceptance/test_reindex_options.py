@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def _reindex(run: Headwater, *arguments: str, status: int = 0) -> str:
     """What it says: on the standard output, or the one sentence of a failure."""
     done = run.run("reindex", "--state-dir", str(run.state), *arguments, check=False)
     assert done.returncode == status, done.stdout + done.stderr + run.logs()
-    return done.stderr.strip().splitlines()[-1] if status else done.stdout
+    return done.stderr.strip().rpartition("\n")[2] if status else done.stdout
 
 
 def _compared(said: str) -> dict[str, Any]:
@@ -89,8 +90,14 @@ def _assert_nothing_left(run: Headwater) -> None:
 
 
 def test_the_way_back_may_be_taken_at_once(run: Headwater) -> None:
-    _reindex(run, *_SMALLER, "--min-overlap", "0")
-    assert _current(run) == 2
+    # When a reindex is killed in the middle of its move, Then it cannot be given up any more, and goes on
+    calm, step = dict(run.environment), "reindex:moved" if run.servers is None else "move:alias"
+    run.environment["HEADWATER_FAILPOINTS"] = f"{step}=kill"
+    _reindex(run, *_SMALLER, "--min-overlap", "0", status=-signal.SIGKILL)
+    run.environment = calm
+    assert "has been moved to generation 2 already" in _reindex(run, "--cancel", status=78)
+    _reindex(run)
+    assert _current(run) == 2 and Pointer.read(Layout(run.state)).previous == 1
     # When it is gone back at once, Then the index is the one before it, as it was, and catches up at the next start
     Notes(run.folder).write(3, 77)
     done = run.run("rollback", "--now", "--json", "--state-dir", str(run.state))

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.long
 
 _SMALLER = ("--set", "truncate_dim=16")
 _DIMENSIONS = {1: 32, 2: 16}
+_SLOW_S = 25
 
 
 @pytest.fixture
@@ -27,7 +28,9 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
     often = {"HEADWATER_ALIAS_POLL_S": "0.3", "HEADWATER_SANDBOXES": "1"}
     folder = str(tmp_path / "folder")
     with Pair.started(tmp_path) as pair, Hosts.of(tmp_path, pair, "library", HEADWATER_FOLDER=folder, **often) as made:
-        made.start("worker", "work", "--serve")
+        slow = tmp_path / "slow"
+        slow.touch()  # the first time that it begins anew, the worker takes its time
+        made.start("worker", "work", "--serve", HEADWATER_FAILPOINTS=f"work:anew=sleep{_SLOW_S}@{slow}")
         made.start("producer", "watch")
         wait_until(lambda: made.in_step("producer"), f"in step {made.log('worker')}")
         made.start("query", "serve")
@@ -59,6 +62,8 @@ def test_every_host_follows_the_alias(hosts: Hosts) -> None:
     # Then all followed, in the processes that they were, and no answer was wrong
     for traffic in asked:
         assert not traffic.wrong, traffic.wrong[:5]
+        assert traffic.longest_s < _SLOW_S / 2, "nobody waits for a worker that begins anew"
+    assert not (hosts.root / "slow").exists()
     assert compared["documents"] == {"old": NOTES, "new": NOTES}
     wait_until(lambda: hosts.in_step("producer", 1), "in step")
     found = asking(hosts.url("query"))(text=TEXT, limit=4 * NOTES, mode="dense")["hits"]

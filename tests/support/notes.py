@@ -67,6 +67,8 @@ class Traffic:
     wrong: list[str] = field(default_factory=list)
     #: questions that failed while the one server of the index was down
     unanswered: int = 0
+    #: that the slowest answer took
+    longest_s: float = 0.0
     _down: bool = False
     _up_at: float = 0.0
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -112,6 +114,7 @@ class Traffic:
                     self.wrong.append(repr(error))
                 continue
             self.answers[answer["freshness"]["generation"]] += 1
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
             if (fault := self.fault_of(answer)) is not None:
                 self.wrong.append(fault)
 

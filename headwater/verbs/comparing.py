@@ -56,18 +56,18 @@ class Comparing:
     def answers(
         self, found: Comparison, old: Layout, new: Layout, queries: Path | None, evaluation: Path | None
     ) -> Comparison:
-        """With what both answer. An old index that cannot be asked is a note, not a reason to keep it."""
+        """With what both answer. An old index that cannot be asked is a note, not a reason to keep it. Raises
+        ServiceUnavailable if the new one does not answer just now."""
         with _answering(self.new, new) as (candidate, points):
             asked = _read(queries) if queries is not None else _sampled(points)
             try:
-                with _current(self.old, old) as current:
-                    pairs = [
-                        (_keys(found, one), _keys(found, other)) for one, other in _both(current, candidate, asked)
-                    ]
+                with contextlib.ExitStack() as held:
+                    with _of_old():
+                        current = held.enter_context(_current(self.old, old))
+                    both = _both(current, candidate, asked)
+                    pairs = [(_keys(found, one), _keys(found, other)) for one, other in both]
                     measures = self._measured(evaluation, current, candidate)
-            except QueryError:
-                raise
-            except HeadwaterError as error:
+            except _OldIsSilent as error:
                 return replace(found, notes=(*found.notes, f"the old index cannot be asked: {error}"))
         return replace(found, answers=overlap(pairs), measures=measures)
 
@@ -79,7 +79,9 @@ class Comparing:
         dataset = load_set(evaluation, self.new.required_folder())
         if not isinstance(dataset, QuestionSet) or dataset.kind != "questions":
             raise QueryError(f"{evaluation} holds no questions about the folder: write lines of question, tab, path")
-        first, second = _figures(current, dataset), _figures(candidate, dataset)
+        with _of_old():
+            first = _figures(current, dataset)
+        second = _figures(candidate, dataset)
         return {name: (first[name], second[name]) for name in _MEASURES if name in first}
 
 
@@ -140,10 +142,27 @@ def _current(settings: Settings, layout: Layout) -> Iterator[Index]:
         yield held.enter_context(Index.open(settings))
 
 
+class _OldIsSilent(HeadwaterError):
+    """The old index cannot be asked."""
+
+
+@contextlib.contextmanager
+def _of_old() -> Iterator[None]:
+    """Errors within are those of the old index, but for what is wrong with a question."""
+    try:
+        yield
+    except QueryError:
+        raise
+    except HeadwaterError as error:
+        raise _OldIsSilent(str(error)) from error
+
+
 def _both(current: Index, candidate: Index, queries: list[str]) -> Iterator[tuple[Hits, Hits]]:
     for text in queries:
         with contextlib.suppress(QueryError):  # longer than one of the models reads
-            yield current.search(text, TOP), candidate.search(text, TOP)
+            with _of_old():
+                first = current.search(text, TOP)
+            yield first, candidate.search(text, TOP)
 
 
 def _keys(found: Comparison, hits: Hits) -> list[Any]:

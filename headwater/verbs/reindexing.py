@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from headwater.errors import IndexMismatch, SettingsError
+from headwater.errors import IndexMismatch, ServiceUnavailable, SettingsError
 from headwater.failpoints import reach
 from headwater.following import made_of, on_server, tell_pins
 from headwater.generations import MAKING, Note, as_pinned, existing, making, pin, pins, serve
@@ -281,7 +281,10 @@ class Reindexing:
         if self.worker and Service.read_from(new.private_service) is None:
             return False
         self._check_others(note)
-        self._found = comparing.answers(found, self.layout, new, self.check.queries, self.check.evaluation)
+        try:
+            self._found = comparing.answers(found, self.layout, new, self.check.queries, self.check.evaluation)
+        except ServiceUnavailable:
+            return False  # its worker has ended, and is started anew
         self._show(self._found)
         if sentences := refusals(self._found, self.check.min_overlap, accept_missing=self.check.accept_missing):
             raise IndexMismatch("the index is not moved: " + "; ".join(sentences))

@@ -114,6 +114,21 @@ def test_while_the_service_hands_over_the_index_that_answers_is_verified(run: He
     assert run.stop() == 0
 
 
+@pytest.mark.parametrize("run", ["servers"], indirect=True)
+def test_a_service_follows_an_alias_that_was_moved_by_a_command_that_was_killed(run: Headwater) -> None:
+    run.up()
+    calm = dict(run.environment)
+    run.environment = {**calm, "HEADWATER_FAILPOINTS": "move:alias=kill"}
+    assert _reindex(run, *_SMALLER, check=False).returncode == -signal.SIGKILL
+    run.environment = calm
+    wait_until(lambda: run.alive() and _answering(run) == 2, "the service follows")
+    # And the same command has nothing more to do than to say so
+    assert json.loads(_reindex(run, "--json").stdout.splitlines()[-1])["event"] == "moved"
+    assert Pointer.read(Layout(run.state)) == Pointer(2, 1, Pointer.read(Layout(run.state)).moved_at)
+    assert not Layout(run.state).reindex.exists()
+    assert run.stop() == 0
+
+
 def _killed(run: Headwater, name: str, token: Path) -> dict[str, str]:
     """An environment in which whoever reaches this place first is killed there."""
     token.touch()

@@ -59,7 +59,7 @@ def test_what_is_compared_decides_and_a_cancelled_reindex_leaves_nothing(run: He
         _reindex(run, "--check-only", "--queries", str(queries), "--evaluation", str(judged), "--json")
     )
     assert compared["overlap@10"]["queries"] == NOTES and 0 < compared["overlap@10"]["mean"] < 1
-    assert set(compared["measures"]) == {"ndcg@10", "recall@10", "answer@5"}
+    assert set(compared["measures"]) == {"ndcg@10", "recall@10"}
     assert all(set(values) == {"old", "new"} for values in compared["measures"].values())
     assert _current(run) == 1 and run.status()["reindex"]["phase"] == "checked"
     # When files of queries cannot be used, Then a sentence says so

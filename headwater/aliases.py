@@ -73,9 +73,13 @@ class Aliases:
     def move(self, generation: int, left: int) -> None:
         """As ``point_to``, from the generation that is left for it; when that was is kept with its collection."""
         if left != generation:
-            self.note(left, "left", {"at": time.time()})
+            self.leave(left)
         self.note(generation, "left", {})
         self.point_to(generation)
+
+    def leave(self, generation: int) -> None:
+        """Its time to be kept begins now."""
+        self.note(generation, "left", {"at": time.time()})
 
     def left_at(self, generation: int) -> float | None:
         """When a generation that was the current one was left, in seconds since the epoch."""

@@ -140,6 +140,10 @@ class Returning:
     def run(self, *, now: bool) -> None:
         """While a service runs, it lets the generation catch up before that one answers; else this is done here."""
         is_moved = Pointer.read(self.layout).generation == self.layout.generation  # and killed before that was all
+        if not is_moved:
+            with on_server(self.given) as index:
+                if index is not None:
+                    index.aliases.leave(self.layout.generation)  # so that no host removes it on the way
         if not (now or is_moved or Lock.is_held(self.layout, "up")):
             filling = Filling(self.given, self.layout, self.console, self.as_json)
             filling.run(lambda _: True, api=False)

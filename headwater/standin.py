@@ -24,8 +24,10 @@ _LOOK_S = 1.0
 
 
 def stand_in(settings: Settings, descriptor: int) -> int | None:
-    """Start a query server on the listening socket, and wait until it answers; its pid. None if it cannot be had: then
-    callers wait in line."""
+    """Start a query server on the listening socket, and wait until it answers; its pid. None if it cannot be had, as
+    with an embedded index, which only one process may hold: then callers wait in line."""
+    if settings.qdrant_url is None:
+        return None
     given = {"HEADWATER_HOST": settings.host, "HEADWATER_METRICS_PORT": "0"}
     for name, value in (("FOLDER", settings.folder), ("STATE_DIR", settings.state_dir)):
         given |= {} if value is None else {f"HEADWATER_{name}": str(value)}

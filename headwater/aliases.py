@@ -7,6 +7,7 @@ can take its place.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -55,6 +56,10 @@ class Aliases:
             return target or (self.name if self.is_plain() else f"{self.name}.g1")
         return self.name if generation == 1 and self.is_plain() else f"{self.name}.g{generation}"
 
+    def is_there(self, generation: int) -> bool:
+        """Whether a generation has its collection."""
+        return bool(self.ask(self.client.collection_exists, self.collection(generation)))
+
     def point_to(self, generation: int) -> None:
         """In one step, this generation is asked by the name from now on."""
         from qdrant_client import models as m
@@ -66,6 +71,30 @@ class Aliases:
             actions.insert(0, m.DeleteAliasOperation(delete_alias=gone))
         self.ask(self.client.update_collection_aliases, change_aliases_operations=actions)
 
+    def move(self, generation: int, left: int) -> None:
+        """As ``point_to``, from the generation that is left for it; when that was is kept with its collection."""
+        if left != generation:
+            self.leave(left)
+        self.note(generation, "left", {})
+        self.point_to(generation)
+
+    def leave(self, generation: int) -> None:
+        """Its time to be kept begins now."""
+        self.note(generation, "left", {"at": time.time()})
+
+    def left_at(self, generation: int) -> float | None:
+        """When a generation that was the current one was left, in seconds since the epoch."""
+        at = self.noted(generation, "left").get("at")
+        return at if isinstance(at, int | float) and generation != self.current() else None
+
+    def left(self, generation: int, before: float) -> bool:
+        """Whether a generation was left before then, or is not there. One that is being filled, by whichever host, is
+        neither."""
+        if not self.is_there(generation):
+            return True
+        at = self.left_at(generation)
+        return at is not None and at <= before
+
     def drop(self, generation: int) -> None:
         """Remove the collection of a generation that is not the current one."""
         if generation != self.current():
@@ -73,9 +102,9 @@ class Aliases:
 
     def note(self, generation: int, what: str, values: Mapping[str, Any]) -> bool:
         """Keep something with the collection. False if there is no such collection yet."""
-        name = self.collection(generation)
-        if not self.ask(self.client.collection_exists, name):
+        if not self.is_there(generation):
             return False
+        name = self.collection(generation)
         self.ask(self.client.update_collection, name, metadata={f"{_NOTED}{what}": json.dumps(dict(values))})
         return True
 

@@ -6,10 +6,13 @@ nothing that must survive is kept in it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import os
 import ssl
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import redis
@@ -21,11 +24,11 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from headwater.errors import BrokerUnavailable, SettingsError
-from headwater.messages import namespace, queue_name
+from headwater.messages import Lane, events_key, namespace, producer_key, queue_name, workers_key
 from headwater.settings import Settings, shown_url
 from headwater.state import find_layout
 
-__all__ = ["broker_url", "make_app", "make_client"]
+__all__ = ["broker_url", "forget", "make_app", "make_client"]
 
 #: seconds; a stalled broker must never block a publish for ever
 _CONNECT_TIMEOUT_S = 3.0
@@ -33,6 +36,11 @@ _CONNECT_TIMEOUT_S = 3.0
 _RETRIES = 3
 _RETRY_BASE_S = 0.1
 _RETRY_CAP_S = 1.0
+_LANES: tuple[Lane, ...] = ("live", "bulk")
+#: Redis' transport keeps sets for each queue under these and its name
+_BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
+#: the hash in which it keeps what was taken and not acknowledged; "_index" after it is when
+_TAKEN = "unacked"
 _SENTINEL = "sentinel://"
 _SENTINEL_PORT = 26379
 #: seconds after which Redis' transport delivers an unacknowledged hint again; the producer rings long before that
@@ -157,6 +165,33 @@ def _client_tls(settings: Settings) -> dict[str, Any]:
     if options is None:
         return {}
     return options if not broker_url(settings).startswith(_SENTINEL) else {"ssl": True, **options}
+
+
+def forget(settings: Settings, sources: Iterable[str]) -> None:
+    """Remove what the broker holds of these folders of a generation that nobody fills any more. Raises
+    BrokerUnavailable."""
+    spaces = [namespace(settings.prefix, source) for source in sources]
+    queues = [queue_name(space, lane) for space in spaces for lane in _LANES]
+    try:
+        with make_client(settings) as client:
+            client.delete(
+                *queues,
+                *(f"{binding}{queue}" for queue in queues for binding in _BINDINGS),
+                *(key(space) for space in spaces for key in (events_key, workers_key, producer_key)),
+            )
+            with contextlib.suppress(redis.ResponseError):  # a user of the access list may lack the permission
+                _forget_taken(client, frozenset(queues))
+    except redis.RedisError as error:
+        raise BrokerUnavailable(f"the broker does not answer ({error}): nothing is removed for now") from error
+
+
+def _forget_taken(client: redis.Redis, queues: frozenset[str]) -> None:
+    """Hints that a killed worker had taken: Redis' transport would put them back into their queues in an hour."""
+    taken = cast("dict[bytes, bytes]", client.hgetall(_TAKEN))
+    for tag, message in taken.items():
+        if json.loads(message)[-1] in queues:
+            client.hdel(_TAKEN, tag)
+            client.zrem(f"{_TAKEN}_index", tag)
 
 
 def reachable(settings: Settings) -> bool:

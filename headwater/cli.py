@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from headwater import __version__, notify
 from headwater.errors import HeadwaterError
+from headwater.failpoints import reach
 from headwater.generations import serve as serve_generation
 from headwater.logs import log_to_stderr
 from headwater.settings import Settings, shown_url
@@ -231,7 +233,7 @@ def watch(
     generation: Generation = None,
 ) -> None:
     """Only the producer: notice changes and queue them (CELERY_BROKER_URL names the queue)."""
-    from headwater.following import Follow, begin_anew
+    from headwater.following import Expiry, Follow, begin_anew
     from producer.service import Producer
 
     settings = Settings.load(folder=folder, state_dir=state_dir, generation=generation)
@@ -240,6 +242,8 @@ def watch(
     producer = Producer(settings, find_layout(settings).create())
     _on_signal(producer.stop)
     follow = _follow(Settings.read(generation=generation), lambda: Follow.of(settings, producer.stop), once=once)
+    if follow is not None and find_spec("qdrant_client") is not None:  # an image without it leaves that to other hosts
+        Expiry(settings, find_layout(settings)).start()
     producer.run(once=once)
     if follow is not None and follow.moved:
         begin_anew()
@@ -254,26 +258,46 @@ def work(
     generation: Generation = None,
     api_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     private_api: Annotated[bool, typer.Option(hidden=True)] = False,
+    own_api: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
     from headwater.following import Follow, at_server, begin_anew
+    from headwater.listening import lasting
+    from headwater.standin import stand_in
     from worker.service import run_worker
     from worker.serving import ApiPlace
 
     settings = at_server(Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation))
     log_to_stderr(settings)
-    drain = partial(os.kill, os.getpid(), signal.SIGTERM)
-    follow = _follow(Settings.read(generation=generation), lambda: Follow.at(settings, drain))
+    follows = Settings.read(generation=generation).generation is None
+    place = ApiPlace(api_fd, private_api)
+    if serve and api_fd is None and follows:
+        place = ApiPlace.own_from(own_api or str(lasting(settings.host, settings.port)))
+        if own_api is not None:
+            reach("work:anew")
+    anew: dict[str, str] | None = None
+
+    def move() -> None:
+        nonlocal anew
+        if place.own and place.descriptor is not None:
+            pid = stand_in(settings, place.descriptor)
+            anew = {"own_api": f"{place.descriptor}:{pid or ''}"}
+        else:
+            anew = {}
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if follows:
+        Follow.at(settings, move).start()
     run_worker(
         settings,
         serve=serve,
         status=lambda: _status(settings),
         progress=_progress(settings),
         numbers=_numbers(settings),
-        place=ApiPlace(api_fd, private_api),
+        place=place,
     )
-    if follow is not None and follow.moved:
-        begin_anew()
+    if anew is not None:
+        begin_anew(**anew)
 
 
 @app.command()
@@ -281,18 +305,22 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port (default: any free one).")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     state_dir: StateDir = None,
+    api_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Only the query API, over an index that no other process holds (a server's, say)."""
     from headwater.serve import serve_index
+    from headwater.standin import end_with_parent
 
     load = partial(Settings.load, port=port, host=host, state_dir=state_dir)
     settings = load()
     log_to_stderr(settings)
     ended = threading.Event()
     _on_signal(ended.set)
+    if api_fd is not None:
+        end_with_parent(ended.set)
 
     def answers(url: str) -> None:
-        print(url)
+        print(url, flush=True)
         notify.ready()
 
     serve_index(
@@ -303,6 +331,7 @@ def serve(
         ended=ended,
         numbers=_numbers(settings),
         again=load if Settings.read().generation is None else None,
+        descriptor=api_fd,
     )
 
 

@@ -52,9 +52,16 @@ NAMES = (
 MOVING = (
     "reindex:noted",  # what is to be made is noted, nothing more
     "reindex:pinned",  # each generation has its settings, nothing is filled
+    "reindex:told",  # on a server: the new collection is there, and both tell their settings
     "reindex:filled",  # the new generation has caught up, nothing is compared
     "reindex:checked",  # the comparison was passed, the pointer stands as before
-    "reindex:moved",  # the pointer names the new generation, the note is still there
+    "move:alias",  # on a server: the alias names the other generation, the pointer does not
+    "move:pointer",  # the pointer names it as well
+    "reindex:moved",  # all of the move is made, the note of the reindex is still there
+    "rollback:noted",  # where the way back leads is noted, nothing more
+    "rollback:filled",  # the generation before has caught up, the pointer stands as before
+    "rollback:moved",  # all of the move is made, the note of the way back is still there
+    "work:anew",  # a worker that answers begins anew, and a stand-in answers for it
     "up:beside",  # the parts of the new generation run beside those of the old one
     "up:caught-up",  # they have caught up, and answer nobody yet
     "up:called",  # it is their turn to answer

@@ -6,10 +6,10 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from headwater.errors import SettingsError
 from headwater.settings import Settings
@@ -19,6 +19,7 @@ __all__ = [
     "MAKING",
     "Made",
     "Note",
+    "Return",
     "as_pinned",
     "drop_expired",
     "drop_generation",
@@ -28,9 +29,9 @@ __all__ = [
     "pin",
     "pinned_to",
     "pins",
-    "reindexed",
     "serve",
     "serving",
+    "under_way",
     "unpin",
 ]
 
@@ -146,20 +147,36 @@ class Note:
     @classmethod
     def read(cls, layout: Layout) -> Note | None:
         """None if no reindex is under way. Raises SettingsError if it cannot be read."""
-        try:
-            return cls(**json.loads(layout.reindex.read_text("utf-8")))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError, TypeError) as error:
-            raise SettingsError(
-                f"{layout.reindex}, the note of a reindex, cannot be read ({error}): delete it to begin anew"
-            ) from None
+        return _read(layout.reindex, cls, "a reindex")
 
 
-def reindexed(layout: Layout) -> int | None:
-    """The generation that a reindex makes just now."""
-    note = Note.read(layout)
-    return None if note is None else note.generation
+@dataclass(frozen=True)
+class Return:
+    """A rollback under way: from ``source`` back to ``generation``."""
+
+    generation: int
+    source: int
+
+    def write(self, layout: Layout) -> None:
+        write_atomically(layout.rollback, json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, layout: Layout) -> Return | None:
+        """None if no rollback is under way. Raises SettingsError if it cannot be read."""
+        return _read(layout.rollback, cls, "a rollback")
+
+
+_Noted = TypeVar("_Noted")
+
+
+def _read(path: Path, kind: Callable[..., _Noted], what: str) -> _Noted | None:
+    """What is noted there; None if nothing is."""
+    try:
+        return kind(**json.loads(path.read_text("utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingsError(f"{path}, the note of {what}, cannot be read ({error}): delete it to begin anew") from None
 
 
 def serving(layout: Layout) -> int | None:
@@ -188,6 +205,8 @@ def existing(root: Path) -> list[int]:
 
 def drop_generation(layout: Layout) -> None:
     """Remove all of it. It may be done again after a crash."""
+    if layout.socket.parent != layout.broker:
+        shutil.rmtree(layout.socket.parent, ignore_errors=True)
     if layout.generation != 1:
         shutil.rmtree(layout.home, ignore_errors=True)
         return
@@ -205,20 +224,30 @@ def _first_files(layout: Layout) -> Iterator[Path]:
 
 
 def drop_expired(
-    root: Path, keep_s: float, spared: int | None = None, drop: Callable[[Layout], None] = drop_generation
+    root: Path,
+    keep_s: float,
+    spared: Collection[int | None] = (),
+    drop: Callable[[Layout], None] = drop_generation,
+    may_go: Callable[[Layout], bool] = lambda _: True,
 ) -> list[int]:
     """Remove generations that nobody needs: neither current, nor ``spared``, nor in use, nor the previous one that was
-    left less than ``keep_s`` ago. Returns their numbers."""
+    left less than ``keep_s`` ago; and of them only those that ``may_go``. Returns their numbers."""
     pointer = Pointer.read(Layout(root))
     if not pointer.moved_at:
         return []  # none was ever left
-    needed = {pointer.generation, spared}
+    needed = {pointer.generation, *spared}
     if time.time() - pointer.moved_at < keep_s:
         needed.add(pointer.previous)
     old = [Layout(root, number) for number in existing(root) if number not in needed]
-    dropped = [layout for layout in old if not any(Lock.is_held(layout, name) for name in ("producer", "worker"))]
+    unused = [layout for layout in old if not any(Lock.is_held(layout, name) for name in ("producer", "worker"))]
+    dropped = [layout for layout in unused if may_go(layout)]
     for layout in dropped:
         drop(layout)
     if pointer.previous in {layout.generation for layout in dropped}:
-        Pointer(pointer.generation, None, pointer.moved_at).write(Layout(root))
+        replace(pointer, previous=None).write(Layout(root))
     return [layout.generation for layout in dropped]
+
+
+def under_way(layout: Layout) -> set[int]:
+    """The generations that a reindex or a rollback works on just now."""
+    return {note.generation for note in (Note.read(layout), Return.read(layout)) if note is not None}

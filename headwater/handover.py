@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from headwater.errors import HeadwaterError
 from headwater.failpoints import reach
-from headwater.following import remove
-from headwater.generations import drop_expired, reindexed, serve
+from headwater.following import Adopting, drop_left
+from headwater.generations import serve
 from headwater.settings import Settings
 from headwater.state import Layout, Pointer, Service, Troubles
 from headwater.supervisor import Supervisor
@@ -39,6 +39,8 @@ class Handover:
     follow: Callable[[Layout], Callable[[], bool]]
     on_move: Callable[[Layout], None]
     keep_s: float
+    #: notes what the server says is the current one
+    adopting: Adopting | None = None
     _next: Supervisor | None = None
     _caught_up: Callable[[], bool] = lambda: False
     _called: bool = False
@@ -61,6 +63,8 @@ class Handover:
 
     def stop(self) -> None:
         """End what is neither the supervisor's yet nor any more."""
+        if self.adopting is not None:
+            self.adopting.stop()
         if self._next is not None:
             self._next.stop()
             self._next = None
@@ -122,7 +126,6 @@ class Handover:
 
     def _drop(self) -> None:
         try:
-            layout = self.supervisor.layout
-            drop_expired(layout.root, self.keep_s, reindexed(layout), remove(self.supervisor.settings))
+            drop_left(self.supervisor.settings, self.supervisor.layout.root, self.keep_s)
         except HeadwaterError as error:
             log.warning("old generations are kept for now: %s", error)

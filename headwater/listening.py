@@ -8,7 +8,7 @@ import socket
 from headwater.errors import SettingsError
 from headwater.settings import Settings
 
-__all__ = ["inherited", "listen", "url_of"]
+__all__ = ["inherited", "lasting", "listen", "url_of"]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -28,6 +28,14 @@ def listen(host: str, port: int) -> socket.socket:
             "name another with --port, or 0 for any free one"
         ) from None
     return listener
+
+
+def lasting(host: str, port: int) -> int:
+    """The descriptor of a socket that stays when this process becomes another command: callers wait in line meanwhile.
+    Raises SettingsError as ``listen``."""
+    descriptor = listen(host, port).detach()
+    os.set_inheritable(descriptor, True)
+    return descriptor
 
 
 def inherited(descriptor: int) -> socket.socket:

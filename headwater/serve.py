@@ -19,6 +19,7 @@ from headwater.api import ApiServer, make_api
 from headwater.errors import HeadwaterError, IndexUnavailable
 from headwater.following import Follow, at_server
 from headwater.index import VectorIndex, open_index
+from headwater.listening import inherited
 from headwater.local import LocalEngine, Progress
 from headwater.metrics import PROCESS, QUERY, IndexPoints, join, listen
 from headwater.settings import Settings
@@ -46,16 +47,20 @@ def serve_index(
     ended: threading.Event,
     numbers: Collector,
     again: Callable[[], Settings] | None = None,
+    descriptor: int | None = None,
 ) -> None:
     """Answer until ``ended`` is set. ``status`` takes what is wrong here, a sentence by part. ``again`` gives the
-    settings anew when the index has moved; None: it is not followed.
+    settings anew when the index has moved; None: it is not followed. ``descriptor``: of the socket of a worker for
+    which this one stands in, and of which it does not tell.
 
     As long as an index on a server cannot be had (no worker has made it, or Qdrant does not answer), each question gets
     status 503 with the reason. Raises HeadwaterError if it never can be, or the model cannot."""
     layout = find_layout(settings).create()
-    server = ApiServer(settings)
+    server = ApiServer(settings, None if descriptor is None else inherited(descriptor))
     answering = Answering(progress)
     begun = answering.begin(settings, again)
+    if not begun and descriptor is not None:
+        answering.result()  # whoever cannot answer does not stand in
     told = join(QUERY, PROCESS, IndexPoints(lambda: answering.index.count()), numbers)
     end_metrics = listen(settings, told)
     api = make_api(
@@ -69,7 +74,8 @@ def serve_index(
     )
     server.start(api)
     service = Service(server.url, os.getpid())
-    service.write(layout)
+    if descriptor is None:
+        service.write(layout)
     on_url(server.url)
     try:
         while not begun and not ended.wait(_LOOK_S):

@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -114,6 +114,11 @@ class Layout:
     def reindex(self) -> Path:
         """How far a reindex is that is under way."""
         return self.root / "reindex.json"
+
+    @property
+    def rollback(self) -> Path:
+        """Where a rollback leads that is under way."""
+        return self.root / "rollback.json"
 
     @property
     def serving(self) -> Path:
@@ -257,6 +262,12 @@ class Pointer:
 
     def layout(self, root: Path) -> Layout:
         return Layout(root, self.generation)
+
+    def moved_to(self, generation: int, *, at_once: bool = False) -> Pointer:
+        """With this generation as the current one; if it is already, the one before it stays what it was."""
+        if generation == self.generation:
+            return replace(self, at_once=at_once)
+        return Pointer(generation, self.generation, time.time(), at_once)
 
     def write(self, layout: Layout) -> None:
         write_atomically(layout.pointer, json.dumps(asdict(self)))

@@ -108,6 +108,8 @@ class Supervisor:
     on_drain: Callable[[], None]
     api: Literal["shared", "private", "none"] = "shared"
     listener: socket.socket | None = None
+    #: whether a worker runs here
+    worker: bool = True
     _children: list[_Child] = field(default_factory=list)
     _signals: int = 0
     _told: tuple[str, ...] = ()
@@ -163,7 +165,10 @@ class Supervisor:
             self._add("broker", self._broker_command()).start()
         self._await_broker()
         once = ["--once"] if self.once else []
-        for name, verb in (("producer", ["watch", *once]), ("worker", ["work", *self._serve()])):
+        parts = {"producer": ["watch", *once], "worker": ["work", *self._serve()]}
+        for name, verb in parts.items():
+            if name == "worker" and not self.worker:
+                continue
             self._add(name, [sys.executable, "-P", "-m", "headwater", *verb]).start()
 
     def _serve(self) -> list[str]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -18,6 +19,7 @@ from headwater.generations import serving
 from headwater.listening import inherited
 from headwater.local import LocalEngine
 from headwater.settings import Settings
+from headwater.standin import dismiss
 from headwater.state import Layout, Service, find_layout
 
 __all__ = ["ApiPlace", "ListenLater", "Serving"]
@@ -31,14 +33,24 @@ _TRY_S = 0.5
 @dataclass(frozen=True, slots=True)
 class ApiPlace:
     """``descriptor`` of the supervisor's listening socket, if it has one. ``private``: for whoever started us, not for
-    those who look for the service of the state directory; and not by turns."""
+    those who look for the service of the state directory. ``own``: the socket is that of this command, which keeps it
+    when it begins anew. Neither of these two is by turns."""
 
     descriptor: int | None = None
     private: bool = False
+    own: bool = False
+    #: the process that answers there until this one does
+    stand_in: int | None = None
+
+    @classmethod
+    def own_from(cls, text: str) -> ApiPlace:
+        """From "DESCRIPTOR" or "DESCRIPTOR:STAND_IN"."""
+        descriptor, _, pid = text.partition(":")
+        return cls(int(descriptor), own=True, stand_in=int(pid) if pid else None)
 
     @property
     def by_turns(self) -> bool:
-        return self.descriptor is not None and not self.private
+        return self.descriptor is not None and not (self.private or self.own)
 
     def has_turn(self, settings: Settings) -> bool:
         """Whether a worker with these settings is to answer now."""
@@ -89,11 +101,17 @@ class Serving:
 
     def start(self) -> None:
         """Raises SettingsError if the port is taken."""
+        if self._place.stand_in is not None:
+            self._run(partial(self._relieve, self._place.stand_in))
+            return
         if self._is_ours():
             self._begin()
         if self._place.by_turns:
-            self._thread = threading.Thread(target=self._take_turns, name="serving", daemon=True)
-            self._thread.start()
+            self._run(self._take_turns)
+
+    def _run(self, target: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=target, name="serving", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Finish what is being answered, and end."""
@@ -108,6 +126,13 @@ class Serving:
 
     def _is_ours(self) -> bool:
         return self._place.has_turn(self._settings)
+
+    def _relieve(self, stand_in: int) -> None:
+        while not self._ended.wait(_LOOK_S):
+            if self._engine.done():
+                self._begin()
+                break
+        dismiss(stand_in)
 
     def _take_turns(self) -> None:
         while not self._ended.wait(_LOOK_S):

@@ -15,7 +15,9 @@ from rich.table import Table
 from headwater.errors import FileUnreadable, HeadwaterError, QueryError
 from headwater.following import made_of
 from headwater.hit import Hits
-from headwater.points import RemotePoints, pages
+from headwater.index import open_index
+from headwater.local import LocalEngine
+from headwater.points import LocalPoints, Points, RemotePoints, pages
 from headwater.query import Index
 from headwater.settings import Settings
 from headwater.shadow import TOP, Comparison, Held, compare_documents, overlap, sample_queries
@@ -54,18 +56,18 @@ class Comparing:
     def answers(
         self, found: Comparison, old: Layout, new: Layout, queries: Path | None, evaluation: Path | None
     ) -> Comparison:
-        """With what both answer. An old index that cannot be asked is a note, not a reason to keep it."""
-        with _answering(new) as (candidate, points):
+        """With what both answer. An old index that cannot be asked is a note, not a reason to keep it. Raises
+        ServiceUnavailable if the new one does not answer just now."""
+        with _answering(self.new, new) as (candidate, points):
             asked = _read(queries) if queries is not None else _sampled(points)
             try:
-                with _current(self.old, old) as current:
-                    pairs = [
-                        (_keys(found, one), _keys(found, other)) for one, other in _both(current, candidate, asked)
-                    ]
+                with contextlib.ExitStack() as held:
+                    with _of_old():
+                        current = held.enter_context(_current(self.old, old))
+                    both = _both(current, candidate, asked)
+                    pairs = [(_keys(found, one), _keys(found, other)) for one, other in both]
                     measures = self._measured(evaluation, current, candidate)
-            except QueryError:
-                raise
-            except HeadwaterError as error:
+            except _OldIsSilent as error:
                 return replace(found, notes=(*found.notes, f"the old index cannot be asked: {error}"))
         return replace(found, answers=overlap(pairs), measures=measures)
 
@@ -77,7 +79,9 @@ class Comparing:
         dataset = load_set(evaluation, self.new.required_folder())
         if not isinstance(dataset, QuestionSet) or dataset.kind != "questions":
             raise QueryError(f"{evaluation} holds no questions about the folder: write lines of question, tab, path")
-        first, second = _figures(current, dataset), _figures(candidate, dataset)
+        with _of_old():
+            first = _figures(current, dataset)
+        second = _figures(candidate, dataset)
         return {name: (first[name], second[name]) for name in _MEASURES if name in first}
 
 
@@ -112,12 +116,17 @@ def _held(layout: Layout) -> dict[bytes, Held]:
 
 
 @contextlib.contextmanager
-def _answering(layout: Layout) -> Iterator[tuple[Index, RemotePoints]]:
-    """The new index, which the worker of the reindex holds."""
+def _answering(settings: Settings, layout: Layout) -> Iterator[tuple[Index, Points]]:
+    """The new index, which the worker of the reindex holds; without one, of a server, opened here."""
     from headwater.client import RemoteEngine
 
     service = Service.read_from(layout.private_service)
-    assert service is not None, "its worker answers"
+    if service is None:
+        with contextlib.closing(open_index(settings)) as opened:
+            points = LocalPoints(opened, opened.open_existing(), settings.source)
+            with Index(LocalEngine.open(open_index(settings), settings)) as index:
+                yield index, points
+        return
     engine = RemoteEngine(service.url, layout.read_token())
     with Index(engine) as index:
         yield index, RemotePoints(engine.post, None)
@@ -133,10 +142,27 @@ def _current(settings: Settings, layout: Layout) -> Iterator[Index]:
         yield held.enter_context(Index.open(settings))
 
 
+class _OldIsSilent(HeadwaterError):
+    """The old index cannot be asked."""
+
+
+@contextlib.contextmanager
+def _of_old() -> Iterator[None]:
+    """Errors within are those of the old index, but for what is wrong with a question."""
+    try:
+        yield
+    except QueryError:
+        raise
+    except HeadwaterError as error:
+        raise _OldIsSilent(str(error)) from error
+
+
 def _both(current: Index, candidate: Index, queries: list[str]) -> Iterator[tuple[Hits, Hits]]:
     for text in queries:
         with contextlib.suppress(QueryError):  # longer than one of the models reads
-            yield current.search(text, TOP), candidate.search(text, TOP)
+            with _of_old():
+                first = current.search(text, TOP)
+            yield first, candidate.search(text, TOP)
 
 
 def _keys(found: Comparison, hits: Hits) -> list[Any]:
@@ -152,7 +178,7 @@ def _read(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _sampled(points: RemotePoints) -> list[str]:
+def _sampled(points: Points) -> list[str]:
     """Ids are hashes, so the first points are a random sample."""
     first = (point for page in islice(pages(points), _MOST_PAGES) for point in page)
     return sample_queries(first, _SAMPLE)

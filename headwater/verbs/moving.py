@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from headwater.errors import SettingsError
+from headwater.following import Adopting
 from headwater.generations import Note, as_pinned, existing, overruled, pins, serving
 from headwater.handover import Handover
 from headwater.screen import Screen
@@ -53,6 +54,9 @@ def following(supervisor: Supervisor, given: Settings, screen: Screen) -> Handov
         ),
         keep_s=given.keep_generation_s,
     )
+    if given.qdrant_url is not None:
+        moves.adopting = Adopting(given, supervisor.layout)
+        moves.adopting.start()
     shown = supervisor.on_tick
 
     def tick() -> None:

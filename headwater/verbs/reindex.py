@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,8 @@ import typer
 from rich.console import Console
 
 from headwater.errors import SettingsError
-from headwater.following import remove
-from headwater.generations import MAKING, Note, drop_expired, unpin
+from headwater.following import current, drop_left, followed_in, remove, tell_pins
+from headwater.generations import MAKING, Note, unpin
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Pointer, find_layout
 from headwater.verbs.options import AsJson, Folder, StateDir
@@ -42,6 +43,10 @@ def reindex(
     check_only: Annotated[
         bool, typer.Option("--check-only", help="Fill and compare, do not move; 'headwater reindex' goes on then.")
     ] = False,
+    no_worker: Annotated[
+        bool,
+        typer.Option("--no-worker", help="Embed nothing here: workers of other hosts fill the new index (servers)."),
+    ] = False,
     cancel: Annotated[
         bool, typer.Option("--cancel", help="Give up a reindex that is under way, and remove what it made.")
     ] = False,
@@ -70,7 +75,7 @@ def reindex(
             _say(_drop(given, layout), console, as_json=as_json)
             return
         check = Check(queries, evaluation, min_overlap, accept_missing, check_only)
-        run = Reindexing(given, layout, frozenset(asked), check, console, as_json)
+        run = Reindexing(given, layout, frozenset(asked), check, console, as_json, not no_worker)
         run.run()
     finally:
         lock.release()
@@ -95,16 +100,23 @@ def _cancel(given: Settings, layout: Layout) -> dict[str, Any]:
     note = Note.read(layout)
     if note is None:
         return {"sentence": "no reindex is under way"}
-    if note.generation != Pointer.read(layout).generation:
-        remove(given)(Layout(layout.root, note.generation))
-        unpin(Layout(layout.root, note.source), note.source_pins)
+    if note.generation in (Pointer.read(layout).generation, current(given)):
+        raise SettingsError(
+            f"the index has been moved to generation {note.generation} already: run 'headwater reindex' to end that, "
+            "and 'headwater rollback' to go back"
+        )
+    remove(given)(Layout(layout.root, note.generation))
+    source = Layout(layout.root, note.source)
+    unpin(source, note.source_pins)
+    tell_pins(given, source)
     layout.reindex.unlink()
     return {"sentence": f"the reindex is given up, and generation {note.generation} is removed"}
 
 
 def _drop(given: Settings, layout: Layout) -> dict[str, Any]:
-    note = Note.read(layout)
-    dropped = drop_expired(layout.root, 0.0, None if note is None else note.generation, remove(given))
+    while (wait_s := followed_in(given, layout)) > 0:
+        time.sleep(min(wait_s, 1.0))
+    dropped = drop_left(given, layout.root, 0.0)
     names = ", ".join(str(number) for number in dropped)
     return {"sentence": f"removed: generation {names}" if dropped else "there is nothing to remove", "dropped": dropped}
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from headwater.errors import IndexMismatch, SettingsError
+from headwater.errors import IndexMismatch, ServiceUnavailable, SettingsError
 from headwater.failpoints import reach
-from headwater.following import made_of, on_server
+from headwater.following import made_of, on_server, tell_pins
 from headwater.generations import MAKING, Note, as_pinned, existing, making, pin, pins, serve
 from headwater.screen import Screen
 from headwater.settings import Settings
@@ -53,6 +53,8 @@ class Filling:
     layout: Layout
     console: Console
     as_json: bool
+    #: whether a worker runs here; else those of other hosts do the work
+    worker: bool = True
     interrupted: bool = False
 
     def run(
@@ -80,8 +82,8 @@ class Filling:
             return caught_up and on_caught_up(settings)
 
         screen = Screen(self.console, Observer(self.layout), as_json=self.as_json, api=lambda: None)
-        how: Literal["private", "none"] = "private" if api else "none"
-        supervisor = Supervisor(settings, self.layout, False, screen.tick, screen.drain, how)
+        how: Literal["private", "none"] = "private" if api and self.worker else "none"
+        supervisor = Supervisor(settings, self.layout, False, screen.tick, screen.drain, how, worker=self.worker)
         supervisor.end_when(done)
         try:
             screen.start()
@@ -100,14 +102,17 @@ def _settings_of(given: Settings, layout: Layout) -> Settings:
     return found
 
 
-def _move(given: Settings, layout: Layout, *, at_once: bool = False) -> None:
-    """This generation is the current one from now on; of a server's index, by its alias first."""
+def _move(given: Settings, layout: Layout, left: int, *, at_once: bool = False) -> None:
+    """This generation is the current one from now on, instead of ``left``; of a server's index, by its alias first. It
+    may be done again after a crash."""
     with on_server(given) as index:
         if index is not None:
-            index.aliases.point_to(layout.generation)
-    pointer = Pointer.read(layout)
-    if pointer.generation != layout.generation or pointer.at_once != at_once:
-        Pointer(layout.generation, pointer.generation, time.time(), at_once).write(layout)
+            index.aliases.move(layout.generation, left)
+            reach("move:alias")
+    pointer = Pointer.read(layout)  # a process of this host may have followed the alias already
+    if (moved := pointer.moved_to(layout.generation, at_once=at_once)) != pointer:
+        moved.write(layout)
+    reach("move:pointer")
     if not Lock.is_held(layout, "up"):
         serve(layout)  # nobody answers: the next to start begins with this one
 
@@ -123,22 +128,30 @@ def _await_service(layout: Layout) -> None:
 
 @dataclass
 class Returning:
-    """Moves the pointer to a generation that was current before."""
+    """Moves the pointer to a generation that was current before ``left``."""
 
     given: Settings
     layout: Layout
+    left: int
     console: Console
     as_json: bool
     interrupted: bool = False
 
     def run(self, *, now: bool) -> None:
         """While a service runs, it lets the generation catch up before that one answers; else this is done here."""
-        if not now and not Lock.is_held(self.layout, "up"):
+        is_moved = Pointer.read(self.layout).generation == self.layout.generation  # and killed before that was all
+        if not is_moved:
+            with on_server(self.given) as index:
+                if index is not None:
+                    index.aliases.leave(self.layout.generation)  # so that no host removes it on the way
+        if not (now or is_moved or Lock.is_held(self.layout, "up")):
             filling = Filling(self.given, self.layout, self.console, self.as_json)
             filling.run(lambda _: True, api=False)
             self.interrupted = filling.interrupted
         if not self.interrupted:
-            _move(self.given, self.layout, at_once=now)
+            reach("rollback:filled")
+            _move(self.given, self.layout, self.left, at_once=now)
+            reach("rollback:moved")
             _await_service(self.layout)
 
 
@@ -153,6 +166,7 @@ class Reindexing:
     check: Check
     console: Console
     as_json: bool
+    worker: bool = True
     interrupted: bool = False
     _moved: bool = False
     _looking_since: float | None = None
@@ -163,13 +177,17 @@ class Reindexing:
         note = self._noted()
         new = Layout(self.layout.root, note.generation)
         if note.generation != self.layout.generation:
-            filling = Filling(self.given, new, self.console, self.as_json)
+            if not self.worker:
+                self._make_collection(new)
+            filling = Filling(self.given, new, self.console, self.as_json, self.worker)
             filling.run(
                 lambda settings: self._compare_and_move(note, settings), api=True, begun=lambda: self._tell_server(note)
             )
             self.interrupted = filling.interrupted
         else:
-            self._moved = True  # and killed before that was all
+            _move(self.given, new, note.source)  # again: it was killed before that was all
+            self._moved = True
+            reach("reindex:moved")
         if self._moved:
             self.layout.reindex.unlink(missing_ok=True)
             self._say("moved", f"generation {note.generation} is the current index")
@@ -182,8 +200,8 @@ class Reindexing:
         note = Note.read(self.layout)
         if note is None:
             chosen, before = self._chosen()
-            following = max(existing(self.layout.root), default=self.layout.generation) + 1
-            note = Note(following, self.layout.generation, chosen, before)
+            self.layout.rollback.unlink(missing_ok=True)  # one that was not ended is given up
+            note = Note(self._free_number(), self.layout.generation, chosen, before)
             note.write(self.layout)
             reach("reindex:noted")
         elif self.asked and any(note.pins.get(name) != value for name, value in self._asked_values().items()):
@@ -200,6 +218,14 @@ class Reindexing:
             note = replace(note, phase="filling")
             note.write(self.layout)
         return note
+
+    def _free_number(self) -> int:
+        """Of a generation that is neither here nor on the server."""
+        number = max(existing(self.layout.root), default=self.layout.generation) + 1
+        with on_server(self.given) as index:
+            while index is not None and index.aliases.is_there(number):
+                number += 1
+        return number
 
     def _asked_values(self) -> dict[str, Any]:
         values = making(self.given)
@@ -256,29 +282,42 @@ class Reindexing:
         found = comparing.documents(self.layout, new)
         if (found.missing or found.differing) and time.monotonic() - self._looking_since < _PATIENCE_S:
             return False  # an edit may be in one of them already
-        if Service.read_from(new.private_service) is None:
+        if self.worker and Service.read_from(new.private_service) is None:
             return False
         self._check_others(note)
-        self._found = comparing.answers(found, self.layout, new, self.check.queries, self.check.evaluation)
+        try:
+            self._found = comparing.answers(found, self.layout, new, self.check.queries, self.check.evaluation)
+        except ServiceUnavailable:
+            return False  # its worker has ended, and is started anew
         self._show(self._found)
         if sentences := refusals(self._found, self.check.min_overlap, accept_missing=self.check.accept_missing):
             raise IndexMismatch("the index is not moved: " + "; ".join(sentences))
         replace(note, phase="checked").write(self.layout)
         reach("reindex:checked")
         if not self.check.only:
-            _move(self.given, new)
+            _move(self.given, new, note.source)
             self._moved = True
             reach("reindex:moved")
         return True
 
+    def _make_collection(self, new: Layout) -> None:
+        """For the workers of other hosts, which take their settings from it. Raises SettingsError without a server."""
+        settings = _settings_of(self.given, new)
+        with on_server(settings) as index:
+            if index is None:
+                raise SettingsError("--no-worker needs workers of other hosts, which an embedded index does not have")
+            from headwater.embedder import load_embedder
+
+            embedder = load_embedder(settings)
+            index.ensure_schema(embedder.name, embedder.dimension)
+        self._say("waiting", f"run 'headwater work --generation {new.generation}' on the hosts that are to fill it")
+
     def _tell_server(self, note: Note) -> bool:
         """Other hosts learn the settings of both generations from their collections. False if one is not there yet."""
-        with on_server(self.given) as index:
-            if index is None:
-                return True
-            both = (Layout(self.layout.root, number) for number in (note.source, note.generation))
-            told = [index.aliases.note(layout.generation, "pins", pins(layout)) for layout in both]
-            return all(told)
+        told = [tell_pins(self.given, Layout(self.layout.root, number)) for number in (note.source, note.generation)]
+        if all(told):
+            reach("reindex:told")
+        return all(told)
 
     def _check_others(self, note: Note) -> None:
         """Raises IndexMismatch if the collection holds other folders of which the new one lacks documents: the alias

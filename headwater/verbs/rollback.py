@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from headwater.errors import SettingsError
-from headwater.generations import Note, existing
+from headwater.failpoints import reach
+from headwater.generations import Note, Return, existing
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, Pointer, find_layout
 from headwater.verbs.options import AsJson, Folder, StateDir
@@ -32,9 +33,12 @@ def rollback(
     layout = find_layout(given).create()
     lock = Lock(layout, "reindex").acquire()
     try:
-        target = _target(layout)
-        run = Returning(given, target, Console(highlight=False, markup=False, emoji=False), as_json)
+        noted = _noted(layout)
+        target = Layout(layout.root, noted.generation)
+        console = Console(highlight=False, markup=False, emoji=False)
+        run = Returning(given, target, noted.source, console, as_json)
         run.run(now=now)
+        layout.rollback.unlink(missing_ok=True)
     finally:
         lock.release()
     if run.interrupted:
@@ -44,17 +48,27 @@ def rollback(
     print(json.dumps({"sentence": sentence, "generation": target.generation}) if as_json else sentence)
 
 
-def _target(layout: Layout) -> Layout:
+def _noted(layout: Layout) -> Return:
+    """The rollback that is under way, else a new one: one that was killed when it had moved must not move again."""
+    _check_no_reindex(layout)
+    noted, there = Return.read(layout), existing(layout.root)
+    if noted is None or noted.generation not in there:
+        previous = Pointer.read(layout).previous
+        if previous is None or previous not in there:
+            raise SettingsError(
+                f"there is no index to go back to in {layout.root}: one that was replaced is kept for "
+                "HEADWATER_KEEP_GENERATION_S seconds"
+            )
+        noted = Return(previous, layout.generation)
+        noted.write(layout)
+    reach("rollback:noted")
+    return noted
+
+
+def _check_no_reindex(layout: Layout) -> None:
     note = Note.read(layout)
     if note is not None:
         raise SettingsError(
             f"a reindex is under way (generation {note.generation}): let 'headwater reindex' end, or "
             "give it up with --cancel"
         )
-    previous = Pointer.read(layout).previous
-    if previous is None or previous not in existing(layout.root):
-        raise SettingsError(
-            f"there is no index to go back to in {layout.root}: one that was replaced is kept for "
-            "HEADWATER_KEEP_GENERATION_S seconds"
-        )
-    return Layout(layout.root, previous)

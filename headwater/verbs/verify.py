@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from headwater.errors import AlreadyRunning, FolderError, PermanentError
+from headwater.query import running_service
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, find_layout
 
@@ -30,7 +31,7 @@ def verify(
 
     The exit status is 0 if all is well, 1 if something is wrong, and 75 if nothing is wrong but documents still wait.
     """
-    settings = Settings.load(folder=folder, state_dir=state_dir)
+    settings = _of_answering(folder=folder, state_dir=state_dir)
     layout = find_layout(settings)
     if not layout.ledger.exists():
         raise PermanentError(f"nothing is indexed yet in {layout.root}: run 'headwater up FOLDER' first")
@@ -41,6 +42,17 @@ def verify(
     with make_bar(as_json) as bar, _only_repair(layout) if repair else contextlib.nullcontext():
         status = Verifying(settings, layout, as_json, bar).run(repair=repair)
     sys.exit(status)
+
+
+def _of_answering(**flags: Path | None) -> Settings:
+    """The settings of the generation that is meant, which they name: while a running service hands over to another one,
+    of that which answers."""
+    given = Settings.read(**flags)
+    layout = find_layout(given)
+    generation = layout.generation
+    if given.qdrant_url is None and given.generation is None and (service := running_service(layout)) is not None:
+        generation = service.generation
+    return Settings.load(**flags, generation=generation)
 
 
 def _with_folder(settings: Settings, layout: Layout) -> Settings:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from headwater.embedder import Embedder, load_embedder
-from headwater.errors import DiskFull, IndexMismatch, IndexUnavailable
+from headwater.errors import DiskFull, IndexMismatch, IndexUnavailable, ServiceUnavailable
 from headwater.index import BATCH_POINTS, SeenPoint, open_index
 from headwater.points import LocalPoints, NoPoints, Points, RemotePoints
 from headwater.query import running_service
@@ -76,7 +76,7 @@ class Verifying:
     @contextlib.contextmanager
     def _opened(self, *, broken_is_empty: bool = False) -> Iterator[_Opened]:
         """The index: through the service that holds it, or opened here and held against others."""
-        service = running_service(self.layout)
+        service = self._service()
         live = any(Lock.is_held(self.layout, name) for name in ("up", "producer"))
         with contextlib.ExitStack() as held:
             if self.settings.qdrant_url is None and service is not None:
@@ -88,6 +88,17 @@ class Verifying:
                 points = _open_here(self.settings, self.layout, broken_is_empty=broken_is_empty)
             held.callback(points.close)
             yield _Opened(points, live)
+            if service is not None and self._service() is None:
+                raise ServiceUnavailable(
+                    "the service has moved to another generation of the index meanwhile: run 'headwater verify' again"
+                )
+
+    def _service(self) -> Service | None:
+        """Whoever answers from this generation, to all or to the reindex that fills it."""
+        service = running_service(self.layout)
+        if service is None or service.generation == self.layout.generation:
+            return service
+        return Service.read_from(self.layout.private_service)
 
     def _audit(self, opened: _Opened, directory: Path) -> Report:
         from headwater.lexical import Bm25Encoder

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hosts as support
 import pytest
 from driver import wait_until
-from hosts import FOLDERS, Hosts
-from servers import QdrantServer, RedisServer
-from word_embedder import word_environment
-
-from headwater.broker import embedded_binary
+from hosts import FOLDERS
+from hosts import FolderHosts as Hosts
 
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    broker, qdrant = RedisServer(tmp_path / "broker", binary=embedded_binary()), QdrantServer(tmp_path / "qdrant")
-    made = Hosts(
-        tmp_path,
-        {
-            **word_environment(),
-            "CELERY_BROKER_URL": broker.url,
-            "QDRANT_URL": qdrant.url,
-            "HEADWATER_COLLECTION": "library",
-        },
-    )
-    for source in FOLDERS:
-        made.folder(source).mkdir(parents=True)
-    try:
-        broker.start()
-        qdrant.start()
+    with support.Pair.started(tmp_path) as pair, Hosts.of(tmp_path, pair, "library") as made:
+        for source in FOLDERS:
+            made.folder(source).mkdir(parents=True)
         yield made
-    finally:
-        made.end()
-        qdrant.stop()
-        broker.stop()
 
 
 def ask(url: str, **question: Any) -> list[dict[str, Any]]:
-    asked = urllib.request.Request(f"{url}/v1/search", json.dumps({"mode": "sparse", **question}).encode())
-    with urllib.request.urlopen(asked) as answer:
-        hits: list[dict[str, Any]] = json.load(answer)["hits"]
+    hits: list[dict[str, Any]] = support.ask(url, mode="sparse", **question)["hits"]
     return hits
 
 

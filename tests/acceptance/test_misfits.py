@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from driver import wait_until
-from hosts import Hosts
+from hosts import FolderHosts as Hosts
 from server_mode import Servers, raw_points
 from servers import QdrantServer, RedisServer
 from word_embedder import word_environment

@@ -4,160 +4,101 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from driver import wait_until
-from servers import QdrantServer, RedisServer
-from word_embedder import word_environment
+from hosts import Hosts, Pair, asking
+from notes import NOTES, TEXT, Notes, Traffic
 
-from headwater.broker import embedded_binary
-from headwater.errors import HeadwaterError
-from headwater.state import Layout, Service
-from producer.status import read_status
+from headwater.state import Layout, Pointer
 
 pytestmark = pytest.mark.long
 
-_COMMAND = [sys.executable, "-P", "-m", "headwater"]
-_NOTES = 8
-_TEXT = "the sentinel of this note"
-
-
-@dataclass
-class Hosts:
-    """A producer, a worker and a query server, each with a state directory of its own."""
-
-    root: Path
-    common: dict[str, str]
-    running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-
-    def environment(self, host: str) -> dict[str, str]:
-        return {**os.environ, **self.common, "HEADWATER_STATE_DIR": str(self.root / host)}
-
-    def start(self, host: str, verb: str) -> None:
-        with open(self.root / f"{host}.log", "a") as log:
-            self.running[host] = subprocess.Popen(
-                [*_COMMAND, verb], env=self.environment(host), stdout=log, stderr=log, text=True
-            )
-
-    def run(self, host: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [*_COMMAND, *arguments], env=self.environment(host), capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stdout + done.stderr + self.logs()
-        return done.stdout
-
-    def logs(self) -> str:
-        logs = [*self.root.glob("*.log"), *self.root.glob("*/logs/*.log")]
-        return "".join(f"\n== {log.name}\n{log.read_text()[-2000:]}" for log in logs)
-
-    def generation(self) -> int:
-        return json.loads(self.run("producer", "status", "--json"))["generation"]  # type: ignore[no-any-return]  # JSON
-
-    def in_step(self, generation: int) -> bool:
-        with contextlib.suppress(HeadwaterError):  # the ledger is just being made
-            return bool(read_status(Layout(self.root / "producer", generation), running=True)["in_step"])
-        return False
-
-    def ask(self, text: str = _TEXT, mode: str = "dense") -> dict[str, Any]:
-        service = Service.read(Layout(self.root / "query"))
-        assert service is not None, self.logs()
-        body = json.dumps({"text": text, "limit": 2 * _NOTES, "mode": mode}).encode()
-        answer: dict[str, Any] = json.loads(urllib.request.urlopen(f"{service.url}/v1/search", body, timeout=60).read())
-        return answer
-
-    def end(self) -> None:
-        for process in self.running.values():
-            process.send_signal(signal.SIGTERM)
-        for process in self.running.values():
-            try:
-                process.wait(40)
-            finally:
-                process.kill()
+_SMALLER = ("--set", "truncate_dim=16")
+_DIMENSIONS = {1: 32, 2: 16}
+_SLOW_S = 25
 
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    broker, qdrant = RedisServer(tmp_path / "broker", binary=embedded_binary()), QdrantServer(tmp_path / "qdrant")
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for number in range(_NOTES):
-        (folder / f"{number}.md").write_text(f"# Note {number}\n\nThe sentinel of this note is w{number}w.\n")
-    urls = {"CELERY_BROKER_URL": broker.url, "QDRANT_URL": qdrant.url, "HEADWATER_COLLECTION": "library"}
-    often = {"HEADWATER_ALIAS_POLL_S": "0.3", "HEADWATER_SANDBOXES": "1", "HEADWATER_FOLDER": str(folder)}
-    made = Hosts(tmp_path, {**word_environment(), **urls, **often})
-    try:
-        broker.start()
-        qdrant.start()
+    """A worker that answers, too, a producer and a query server, in step with a folder of notes."""
+    Notes(tmp_path / "folder").fill()
+    often = {"HEADWATER_ALIAS_POLL_S": "0.3", "HEADWATER_SANDBOXES": "1"}
+    folder = str(tmp_path / "folder")
+    with Pair.started(tmp_path) as pair, Hosts.of(tmp_path, pair, "library", HEADWATER_FOLDER=folder, **often) as made:
+        slow = tmp_path / "slow"
+        slow.touch()  # the first time that it begins anew, the worker takes its time
+        made.start("worker", "work", "--serve", HEADWATER_FAILPOINTS=f"work:anew=sleep{_SLOW_S}@{slow}")
+        made.start("producer", "watch")
+        wait_until(lambda: made.in_step("producer"), f"in step {made.log('worker')}")
+        made.start("query", "serve")
+        made.url("query")
         yield made
-    finally:
-        made.end()
-        broker.stop()
-        qdrant.stop()
-
-
-@dataclass
-class Asking:
-    """Somebody who asks without a pause."""
-
-    hosts: Hosts
-    answers: Counter[int] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        while not self.ended.wait(0.1):
-            try:
-                answer = self.hosts.ask()
-                self.answers[answer["freshness"]["generation"]] += 1
-                if len({hit["path"] for hit in answer["hits"]}) != _NOTES:
-                    self.wrong.append(f"{len(answer['hits'])} hits")
-            except Exception as error:  # whatever it is, a question was not answered
-                self.wrong.append(repr(error))
 
 
 @pytest.mark.timeout(300)
 def test_every_host_follows_the_alias(hosts: Hosts) -> None:
-    # Given a producer, a worker and a query server
-    hosts.start("worker", "work")
-    hosts.start("producer", "watch")
-    wait_until(lambda: hosts.in_step(1), "in step")
-    hosts.start("query", "serve")
-    wait_until(lambda: Service.read(Layout(hosts.root / "query")) is not None, "the query server answers")
-    pids = {host: process.pid for host, process in hosts.running.items()}
-    asking = Asking(hosts)
-    thread = threading.Thread(target=asking.run)
-    thread.start()
-    try:
+    # Given people who edit, and ask the query server and the worker
+    notes, pids = Notes(hosts.root / "folder"), {host: process.pid for host, process in hosts.running.items()}
+    asked = [
+        Traffic(notes, asking(hosts.url(host)), _DIMENSIONS, edits=host == "query") for host in ("query", "worker")
+    ]
+    with contextlib.ExitStack() as stack:
+        for traffic in asked:
+            stack.enter_context(traffic.flowing())
         # When the producer's host reindexes
-        said = hosts.run("producer", "reindex", "--set", "truncate_dim=16", "--json")
+        said = hosts.said("producer", "reindex", *_SMALLER, "--json")
         compared = next(line for line in map(json.loads, said.splitlines()) if line.get("event") == "compared")
-        wait_until(lambda: asking.answers[2] > 3, "answers from the new index")
-        # Then all follow, in the processes that they were, and an edit comes in
-        assert hosts.generation() == 2
-        (hosts.root / "folder" / "0.md").write_text("# Note 0\n\nThe sentinel of this note is edited.\n")
-        wait_until(lambda: hosts.ask("edited", "sparse")["hits"], "the edit", 60)
+        for traffic in asked:
+            wait_until(lambda asked=traffic: asked.answers[2] > 3, f"answers from the new index {hosts.logs()}")
+        assert Pointer.read(Layout(hosts.state("producer"))).generation == 2
         # And back
-        hosts.run("producer", "rollback")
-        wait_until(lambda: hosts.ask()["freshness"]["generation"] == 1, "answers from the old index")
-        (hosts.root / "folder" / "1.md").write_text("# Note 1\n\nThe sentinel of this note is changed.\n")
-        wait_until(lambda: hosts.ask("changed", "sparse")["hits"], "the next edit", 60)
-    finally:
-        asking.ended.set()
-        thread.join()
-    assert not asking.wrong, asking.wrong[:5]
-    assert compared["documents"] == {"old": _NOTES, "new": _NOTES}
-    assert hosts.ask("edited", "sparse")["hits"], "the edit of the other index's time"
-    assert {host: process.poll() for host, process in hosts.running.items()} == dict.fromkeys(pids), hosts.logs()
+        hosts.said("producer", "rollback")
+        for traffic in asked:
+            before = traffic.answers[1]
+            wait_until(lambda asked=traffic, before=before: asked.answers[1] > before + 3, "answers from the old index")
+    # Then all followed, in the processes that they were, and no answer was wrong
+    for traffic in asked:
+        assert not traffic.wrong, traffic.wrong[:5]
+        assert traffic.longest_s < _SLOW_S / 2, "nobody waits for a worker that begins anew"
+    assert not (hosts.root / "slow").exists()
+    assert compared["documents"] == {"old": NOTES, "new": NOTES}
+    wait_until(lambda: hosts.in_step("producer", 1), "in step")
+    found = asking(hosts.url("query"))(text=TEXT, limit=4 * NOTES, mode="dense")["hits"]
+    assert {hit["text"].split("edit ")[1].split(".")[0] for hit in found} == notes.numbers()
+    assert {host: process.pid for host, process in hosts.running.items() if process.poll() is None} == pids, (
+        hosts.logs()
+    )
     # And what was left goes when it is told to
-    assert json.loads(hosts.run("producer", "reindex", "--drop-old", "--json"))["dropped"] == [2]
+    assert json.loads(hosts.said("producer", "reindex", "--drop-old", "--json"))["dropped"] == [2]
+
+
+@pytest.mark.timeout(300)
+def test_workers_of_other_hosts_may_fill_the_new_index(hosts: Hosts) -> None:
+    # Given a reindex that embeds nothing itself
+    hosts.start("laptop", "reindex", "--no-worker", *_SMALLER, HEADWATER_STATE_DIR=str(hosts.state("producer")))
+    wait_until(lambda: "--generation 2" in hosts.log("laptop"), "it says what is to be done")
+    assert Pointer.read(Layout(hosts.state("producer"))).generation == 1
+    # When a worker comes for it, which knows no settings but those of the collection
+    hosts.start("helper", "work", "--generation", "2")
+    # Then it is filled, compared and moved to
+    wait_until(
+        lambda: hosts.running["laptop"].poll() is not None, f"the end {hosts.log('laptop')}{hosts.log('helper')}"
+    )
+    assert hosts.running["laptop"].returncode == 0, hosts.logs()
+    assert "overlap@10" in hosts.log("laptop")
+    assert Pointer.read(Layout(hosts.state("producer"))).generation == 2
+    answer = asking(hosts.url("query"))
+    wait_until(lambda: answer(text=TEXT)["freshness"]["generation"] == 2, "the query server follows")
+    fault = Traffic(Notes(hosts.root / "folder"), answer, _DIMENSIONS).fault_of(
+        answer(text=TEXT, limit=50, mode="dense")
+    )
+    assert fault is None
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_for_an_index_that_is_not_there_ends_with_a_sentence(hosts: Hosts) -> None:
+    done = hosts.run("helper", "work", "--generation", "7")
+    assert done.returncode == 75 and "generation 7 is not there" in done.stderr

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from driver import wait_until
-from hosts import Hosts
+from hosts import FolderHosts as Hosts
 from qdrant_client import models as m
 from server_mode import Servers, raw_points
 from servers import QdrantServer, RedisServer

@@ -141,14 +141,18 @@ class Headwater:
         found: list[dict[str, Any]] = json.loads(self.run("search", text, "--json", *arguments).stdout)
         return found
 
-    def open_index(self) -> Index:
+    def open_index(self, **flags: Any) -> Index:
         """The library in this process, as a program of one's own uses it."""
         from headwater import Index
 
         if self.servers is None or self.servers.qdrant_url is None:
-            return Index.open(state_dir=self.state)
-        of_servers = {"qdrant_url": self.servers.qdrant_url, "qdrant_api_key": self.servers.api_key}
-        return Index.open(state_dir=self.state, collection=collection_of(self.state), **of_servers)
+            return Index.open(state_dir=self.state, **flags)
+        of_servers = {
+            "qdrant_url": self.servers.qdrant_url,
+            "qdrant_api_key": self.servers.api_key,
+            "qdrant_ca_file": self.servers.authority,
+        }
+        return Index.open(state_dir=self.state, collection=collection_of(self.state), **of_servers, **flags)
 
     def children(self, verb: str) -> list[int]:
         """Pids of the parts of this service: "watch", "work", "valkey-server", "worker.sandbox"."""

@@ -1,88 +1,141 @@
-"""Parts of the service that are started one by one, as on hosts of their own, which share a broker and an index."""
+"""Processes on pretended hosts that share a broker and a Qdrant server; each has a state directory of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from driver import wait_until
+from servers import QdrantServer, RedisServer
+from word_embedder import word_environment
 
+from headwater.broker import embedded_binary
 from headwater.errors import HeadwaterError
-from headwater.state import Layout
+from headwater.state import Layout, Service
 from producer.status import read_status
 
-__all__ = ["FOLDERS", "Hosts"]
+__all__ = ["FOLDERS", "FolderHosts", "Hosts", "Pair", "ask", "asking"]
 
-_COMMAND = [sys.executable, "-P", "-m", "headwater"]
 FOLDERS = ("manuals", "notes")
+_COMMAND = [sys.executable, "-P", "-m", "headwater"]
+
+
+@dataclass
+class Pair:
+    """A broker and a Qdrant server."""
+
+    broker: RedisServer
+    qdrant: QdrantServer
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, directory: Path) -> Iterator[Self]:
+        made = cls(RedisServer(directory / "broker", binary=embedded_binary()), QdrantServer(directory / "qdrant"))
+        try:
+            made.broker.start()
+            made.qdrant.start()
+            yield made
+        finally:
+            made.broker.stop()
+            made.qdrant.stop()
 
 
 @dataclass
 class Hosts:
-    """Processes that share a broker, a server and a collection; each has a state directory of its own."""
+    """``common`` is the environment of all of them."""
 
     root: Path
     common: dict[str, str]
     running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
-    def folder(self, source: str) -> Path:
-        return self.root / "documents" / source
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, root: Path, pair: Pair, collection: str, **common: str) -> Iterator[Self]:
+        urls = {"CELERY_BROKER_URL": pair.broker.url, "QDRANT_URL": pair.qdrant.url}
+        made = cls(root, {**word_environment(), **urls, "HEADWATER_COLLECTION": collection, **common})
+        root.mkdir(exist_ok=True)
+        try:
+            yield made
+        finally:
+            made.end()
 
-    def environment(self, name: str, **more: str) -> dict[str, str]:
-        return {**os.environ, **self.common, "HEADWATER_STATE_DIR": str(self.root / "state" / name), **more}
+    def state(self, host: str) -> Path:
+        return self.root / "state" / host
 
-    def own(self, source: str) -> dict[str, str]:
-        """What a process of one folder is told."""
-        return {"HEADWATER_FOLDER": str(self.folder(source)), "HEADWATER_SOURCE": source}
+    def environment(self, host: str, **more: str) -> dict[str, str]:
+        return {**os.environ, **self.common, "HEADWATER_STATE_DIR": str(self.state(host)), **more}
 
-    def all(self) -> dict[str, str]:
-        return {"HEADWATER_SOURCES": json.dumps({name: str(self.folder(name)) for name in FOLDERS})}
-
-    def start(self, name: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
-        with open(self.root / f"{name}.log", "a") as log:
+    def start(self, host: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        """A process that goes on; ``more`` is its environment."""
+        with open(self.root / f"{host}.log", "a") as log:
             started = subprocess.Popen(
-                [*_COMMAND, *arguments], env=self.environment(name, **more), stdout=log, stderr=log, text=True
+                [*_COMMAND, *arguments], env=self.environment(host, **more), stdout=log, stderr=log, text=True
             )
-        self.running[name] = started
+        self.running[host] = started
         return started
 
-    def run(self, name: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        environment = self.environment(name, **more)
-        return subprocess.run([*_COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+    def kill(self, host: str) -> None:
+        process = self.running.pop(host)
+        process.kill()
+        process.wait(30)
 
-    def watch(self, source: str) -> None:
-        self.start(source, "watch", **self.own(source))
-        wait_until(lambda: self.in_step(source), f"{source} is in step: {self.log(source)}{self.log('worker')}")
+    def stop(self, host: str) -> int:
+        """In order; its exit status."""
+        self.running[host].send_signal(signal.SIGTERM)
+        return self.running.pop(host).wait(40)
 
-    def in_step(self, source: str) -> bool:
-        status = self.status(source)
-        return bool(status["in_step"] and status["checked"])
+    def run(self, host: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """A command to its end, whatever that is."""
+        environment = self.environment(host, **more)
+        done = subprocess.run([*_COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=200)
+        assert "Traceback" not in done.stderr, done.stderr + self.logs()
+        return done
 
-    def status(self, source: str) -> dict[str, Any]:
-        """As the ledger of a producer says."""
+    def said(self, host: str, *arguments: str, **more: str) -> str:
+        """What a command prints that must succeed."""
+        done = self.run(host, *arguments, **more)
+        assert done.returncode == 0, done.stdout + done.stderr + self.logs()
+        return done.stdout
+
+    def in_step(self, host: str, generation: int = 1, *, checked: bool = False) -> bool:
+        status = self.status(host, generation)
+        return bool(status["in_step"] and (status["checked"] or not checked))
+
+    def status(self, host: str, generation: int = 1) -> dict[str, Any]:
+        """As the ledger of its producer says."""
         try:
-            return read_status(Layout(self.root / "state" / source), running=True)
+            return read_status(Layout(self.state(host), generation), running=True)
         except HeadwaterError:  # the ledger is just being made
             return {"in_step": False, "checked": False, "health": "ok", "causes": [], "documents": {}}
 
-    def parts(self, source: str) -> dict[str, str]:
+    def parts(self, host: str) -> dict[str, str]:
         """What is wrong, by part."""
-        return {cause["part"]: cause["cause"] for cause in self.status(source)["causes"]}
+        return {cause["part"]: cause["cause"] for cause in self.status(host)["causes"]}
 
-    def log(self, name: str) -> str:
-        path = self.root / f"{name}.log"
+    def url(self, host: str) -> str:
+        """Of the query API of a host."""
+        wait_until(lambda: Service.read(Layout(self.state(host))) is not None, f"{host} answers {self.log(host)}")
+        service = Service.read(Layout(self.state(host)))
+        assert service is not None, self.logs()
+        return service.url
+
+    def log(self, host: str) -> str:
+        path = self.root / f"{host}.log"
         return path.read_text()[-2000:] if path.exists() else ""
 
-    def stop(self, name: str) -> int:
-        """In order; its exit status."""
-        self.running[name].send_signal(signal.SIGTERM)
-        return self.running.pop(name).wait(40)
+    def logs(self) -> str:
+        logs = [*self.root.glob("*.log"), *self.root.glob("state/*/logs/*.log")]
+        return "".join(f"\n== {log.name}\n{log.read_text()[-2000:]}" for log in logs)
 
     def end(self) -> None:
         for process in self.running.values():
@@ -94,3 +147,37 @@ class Hosts:
                 process.wait(40)
             finally:
                 process.kill()
+
+
+class FolderHosts(Hosts):
+    """A host for each folder, and others that see both."""
+
+    def folder(self, source: str) -> Path:
+        return self.root / "documents" / source
+
+    def own(self, source: str) -> dict[str, str]:
+        """What a process of one folder is told."""
+        return {"HEADWATER_FOLDER": str(self.folder(source)), "HEADWATER_SOURCE": source}
+
+    def all(self) -> dict[str, str]:
+        return {"HEADWATER_SOURCES": json.dumps({name: str(self.folder(name)) for name in FOLDERS})}
+
+    def watch(self, source: str) -> None:
+        self.start(source, "watch", **self.own(source))
+        wait_until(
+            lambda: self.in_step(source, checked=True),
+            f"{source} is in step: {self.log(source)}{self.log('worker')}",
+        )
+
+
+def asking(url: str) -> Callable[..., dict[str, Any]]:
+    """What asks this query API."""
+    return partial(ask, url)
+
+
+def ask(url: str, **question: Any) -> dict[str, Any]:
+    """The answer of a query API."""
+    body = json.dumps(question).encode()
+    with urllib.request.urlopen(f"{url}/v1/search", body, timeout=60) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found

@@ -11,6 +11,7 @@ from headwater.errors import SettingsError
 from headwater.generations import (
     Made,
     Note,
+    Return,
     as_pinned,
     drop_expired,
     existing,
@@ -19,6 +20,7 @@ from headwater.generations import (
     pins,
     serve,
     serving,
+    under_way,
     unpin,
 )
 from headwater.settings import Settings
@@ -98,7 +100,7 @@ def test_a_setting_that_is_given_and_not_used_is_told(root: Path) -> None:
 def test_a_generation_goes_when_nobody_needs_it(root: Path) -> None:
     assert drop_expired(root, 0.0) == []  # none was ever left
     Pointer(2, 1, time.time()).write(Layout(root))
-    assert drop_expired(root, 60.0, spared=3) == []
+    assert drop_expired(root, 60.0, spared={3}) == []
     assert drop_expired(root, 60.0) == [3]
     lock = Lock(Layout(root), "worker").acquire()
     assert drop_expired(root, 0.0) == []
@@ -107,6 +109,30 @@ def test_a_generation_goes_when_nobody_needs_it(root: Path) -> None:
     assert existing(root) == [2] and Pointer.read(Layout(root)).previous is None
     assert not Layout(root).ledger.exists() and Layout(root).pointer.exists()
     assert Layout(root, 2).ledger.exists()
+
+
+def test_one_that_may_not_go_stays(root: Path) -> None:
+    Pointer(3, 2, 5.0).write(Layout(root))
+    assert drop_expired(root, 0.0, may_go=lambda layout: layout.generation == 1) == [1]
+    assert existing(root) == [2, 3] and Pointer.read(Layout(root)).previous == 2
+
+
+def test_a_move_that_is_made_twice_keeps_the_way_back() -> None:
+    moved = Pointer(1).moved_to(2)
+    assert (moved.generation, moved.previous, moved.at_once) == (2, 1, False)
+    assert moved.moved_to(2, at_once=True) == Pointer(2, 1, moved.moved_at, at_once=True)
+    assert moved.moved_to(1).previous == 2
+
+
+def test_what_is_under_way_is_known(root: Path) -> None:
+    layout = Layout(root)
+    assert under_way(layout) == set() and Return.read(layout) is None
+    Note(3, 2, {}, {}).write(layout)
+    Return(1, 2).write(layout)
+    assert under_way(layout) == {1, 3} and Return.read(layout) == Return(1, 2)
+    layout.rollback.write_text("{")
+    with pytest.raises(SettingsError, match="a rollback"):
+        Return.read(layout)
 
 
 def test_notes_are_read_as_they_were_written(root: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
     from headwater.index_server import ServerIndex
+    from headwater.server_reads import ServerReads
 
 __all__ = [
     "Adopting",
@@ -135,10 +136,10 @@ def drop_left(settings: Settings, root: Path, keep_s: float) -> list[int]:
     if settings.qdrant_url is None:
         return drop_expired(root, keep_s, spared, remove(settings))
     before = time.time() - _FOLLOWING_POLLS * settings.alias_poll_s
-    asked = _Asked(settings)  # the server is asked only if there is one to be removed
-    return drop_expired(
-        root, keep_s, spared, remove(settings), lambda layout: asked.aliases.left(layout.generation, before)
-    )
+    with contextlib.closing(_Asked(settings)) as asked:  # it asks only if there is one to be removed
+        return drop_expired(
+            root, keep_s, spared, remove(settings), lambda layout: asked.aliases.left(layout.generation, before)
+        )
 
 
 def followed_in(settings: Settings, layout: Layout) -> float:
@@ -192,12 +193,19 @@ class _Asked:
         self._settings = settings
 
     @cached_property
-    def aliases(self) -> Aliases:
-        """Raises IndexUnavailable and SettingsError."""
+    def _reads(self) -> ServerReads:
         from headwater.server_reads import ServerReads
 
-        reads = ServerReads.of(self._settings)
-        return Aliases(cast("QdrantClient", reads), self._settings.collection, reads.ask)
+        return ServerReads.of(self._settings)
+
+    @property
+    def aliases(self) -> Aliases:
+        """Raises IndexUnavailable and SettingsError."""
+        return Aliases(cast("QdrantClient", self._reads), self._settings.collection, self._reads.ask)
+
+    def close(self) -> None:
+        if "_reads" in vars(self):
+            self._reads.close()
 
 
 def _adopting(settings: Settings, layout: Layout) -> Callable[[], int]:

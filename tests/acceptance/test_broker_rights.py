@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from driver import wait_until
-from hosts import Hosts
+from hosts import FolderHosts as Hosts
 from servers import QdrantServer, RedisServer
 from word_embedder import word_environment
 

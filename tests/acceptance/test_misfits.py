@@ -95,7 +95,7 @@ def test_a_host_that_sees_another_folder_leaves_the_documents_to_others(hosts: H
     work(hosts, "right", hosts.folder("notes"))
     wait_until(lambda: hosts.in_step("notes"), f"in step: {hosts.log('wrong')}{hosts.log('right')}", 60)
     assert documents(hosts)["indexed"] == _NOTES and documents(hosts)["failed"] == 0
-    assert {cause["part"] for cause in hosts.status("notes")["causes"]} == {"host"}
+    wait_until(lambda: set(hosts.parts("notes")) == {"host"}, "the status tells of that host alone", 10)
     assert hosts.status("notes")["health"] == "degraded"
     # And edits are not held up by the other
     for number in range(5):

@@ -88,7 +88,9 @@ def test_what_was_just_left_stays_until_all_hosts_have_followed(settings: Settin
 def test_a_host_learns_what_is_current_and_with_which_settings(settings: Settings, tmp_path: Path) -> None:
     other = settings.model_copy(update={"state_dir": tmp_path / "other"})
     layout = Layout(tmp_path / "other").create()
-    assert adopt(other, layout) == 2
+    with on_server(other) as index:
+        assert index is not None
+        assert adopt(index.aliases, layout) == 2
     assert Pointer.read(layout).previous == 1 and pins(Layout(layout.root, 2)) == {"truncate_dim": 16}
     assert (at_server(other).generation, at_server(other).truncate_dim) == (2, 16)
     # One that is just being made tells nothing yet

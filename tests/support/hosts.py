@@ -164,10 +164,10 @@ class FolderHosts(Hosts):
 
     def watch(self, source: str) -> None:
         self.start(source, "watch", **self.own(source))
-        wait_until(
-            lambda: self.in_step(source, checked=True),
-            f"{source} is in step: {self.log(source)}{self.log('worker')}",
-        )
+        wait_until(lambda: self.in_step(source), f"{source} is in step: {self.log(source)}{self.log('worker')}")
+
+    def in_step(self, host: str, generation: int = 1, *, checked: bool = True) -> bool:
+        return super().in_step(host, generation, checked=checked)
 
 
 def asking(url: str) -> Callable[..., dict[str, Any]]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
 import ssl
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import httpx
 import numpy as np
@@ -35,9 +34,9 @@ from headwater.index import (
     Quantization,
     ScoredChunk,
     SearchQuery,
-    Sparse,
 )
 from headwater.index_qdrant import QdrantIndex, fence_conditions, of_source
+from headwater.server_wire import by_bytes, dense_of, from_server, point_id, query_request, to_filter, to_server
 from headwater.settings import Settings, shown_url
 
 __all__ = ["ServerIndex", "ServerOptions"]
@@ -51,8 +50,6 @@ _TYPES = {
     "integer": m.PayloadSchemaType.INTEGER,
     "datetime": m.PayloadSchemaType.DATETIME,
 }
-#: most bytes of points in one request; a server refuses bodies above 32 MiB by default
-_BATCH_BYTES = 4 * 1024 * 1024
 #: pauses before a request is tried again that may succeed then, each with jitter
 _PAUSES_S = (0.2, 0.6)
 #: answers of a server that is busy, or of a proxy before one that is not there now
@@ -69,9 +66,6 @@ _SAID_CHARACTERS = 120
 _VALUES_S = 5.0
 #: connections that stay open between requests, as many as a worker has threads
 _KEPT_CONNECTIONS = 32
-#: bytes of one number, and of one sparse entry (index and number), written as JSON, at most
-_NUMBER_BYTES = 24
-_SPARSE_BYTES = 36
 
 
 #: how the copies are made; outliers beyond the 99th percentile do not stretch the scale of the others
@@ -325,17 +319,17 @@ class ServerIndex(QdrantIndex):
     # -- write -----------------------------------------------------------------------------------------------
 
     def _upsert(self, points: Sequence[Point], fences: Mapping[str, int]) -> None:
-        condition = m.Filter(should=[_filter(fence) for fence in fence_conditions(fences)])
-        for batch in _by_bytes(points):
+        condition = m.Filter(should=[to_filter(fence) for fence in fence_conditions(fences)])
+        for batch in by_bytes(points):
             self._write_through(
                 self._client.upsert,
                 self._collection,
-                [_to_server(p) for p in batch],
+                [to_server(p) for p in batch],
                 update_filter=condition,
             )
 
     def _delete(self, conditions: Sequence[Condition], ids: Sequence[str] = ()) -> None:
-        selector = m.FilterSelector(filter=_filter(conditions, ids))
+        selector = m.FilterSelector(filter=to_filter(conditions, ids))
         self._write_through(self._client.delete, self._collection, selector)
 
     def _write_through(self, request: Callable[..., m.UpdateResult], *arguments: Any, **options: Any) -> None:
@@ -357,19 +351,19 @@ class ServerIndex(QdrantIndex):
         records, following = self._ask(
             self._client.scroll,
             self._collection,
-            scroll_filter=_filter(conditions) if conditions else None,
+            scroll_filter=to_filter(conditions) if conditions else None,
             limit=BATCH_POINTS,
-            offset=None if offset is None else _point_id(offset),
+            offset=None if offset is None else point_id(offset),
             with_payload=True if fields is None else list(fields),
             with_vectors=with_vectors,
             consistency=self._consistency,
         )
-        return [_from_server(record) for record in records], None if following is None else str(following)
+        return [from_server(record) for record in records], None if following is None else str(following)
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
-        request = _request(query, candidates, self._params)
+        request = query_request(query, candidates, self._params)
         found = self._ask(self._asking.query_points, self._collection, consistency=self._consistency, **request).points
-        return [ScoredChunk(point.score, point.payload or {}, _dense_of(point.vector)) for point in found]
+        return [ScoredChunk(point.score, point.payload or {}, dense_of(point.vector)) for point in found]
 
     def values(self, field: str, *, exact: bool = True) -> list[str]:
         known = self._values.get(field)
@@ -402,7 +396,7 @@ class ServerIndex(QdrantIndex):
 
     def holding(self, source: str) -> tuple[int, int]:
         """How many points there are of a folder, and the highest seq among them (0: none): cheaper than a census."""
-        only = _filter(of_source(source))
+        only = to_filter(of_source(source))
         return self._count(only), self._newest(only) or 0
 
     def _newest(self, only: m.Filter | None) -> int | None:
@@ -420,11 +414,11 @@ class ServerIndex(QdrantIndex):
         return int(seq) if isinstance(seq, int | float) else None
 
     def census(self, source: str | None = None) -> dict[int, int]:
-        only = _filter(of_source(source)) if source is not None else None
+        only = to_filter(of_source(source)) if source is not None else None
         return {int(seq): number for seq, number in self._facet("seq", only, exact=True).items()}
 
     def count(self) -> IndexCounts:
-        total, chunks = self._count(None), self._count(_filter((Condition("chunk", gte=0),)))
+        total, chunks = self._count(None), self._count(to_filter((Condition("chunk", gte=0),)))
         return IndexCounts(documents=total - chunks, chunks=chunks)
 
 
@@ -441,94 +435,3 @@ def _cause(error: Exception) -> Exception:
 
 def _consistency(wanted: int | str | None) -> m.ReadConsistency | None:
     return m.ReadConsistencyType(wanted) if isinstance(wanted, str) else wanted
-
-
-def _by_bytes(points: Sequence[Point]) -> Iterator[list[Point]]:
-    batch: list[Point] = []
-    size = 0
-    for point in points:
-        bytes_ = len(json.dumps(point.payload)) + _NUMBER_BYTES * (0 if point.dense is None else len(point.dense))
-        bytes_ += _SPARSE_BYTES * (0 if point.sparse is None else len(point.sparse.indices))
-        if batch and size + bytes_ > _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(point)
-        size += bytes_
-    if batch:
-        yield batch
-
-
-def _to_server(point: Point) -> m.PointStruct:
-    vectors: dict[str, Any] = {}
-    if point.dense is not None:
-        vectors["dense"] = point.dense.tolist()
-    if point.sparse is not None:
-        vectors["sparse"] = m.SparseVector(indices=list(point.sparse.indices), values=list(point.sparse.values))
-    return m.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))
-
-
-def _from_server(record: m.Record) -> Point:
-    vectors: Any = record.vector or {}
-    dense, sparse = vectors.get("dense"), vectors.get("sparse")
-    return Point(
-        id=str(record.id),
-        payload=record.payload or {},
-        dense=None if dense is None else np.asarray(dense, np.float32),
-        sparse=None if sparse is None else Sparse(sparse.indices, sparse.values),
-    )
-
-
-def _dense_of(vectors: Any) -> Vector | None:
-    dense = vectors.get("dense") if isinstance(vectors, dict) else None
-    return None if dense is None else np.asarray(dense, np.float32)
-
-
-def _request(query: SearchQuery, candidates: int, params: m.SearchParams | None) -> dict[str, Any]:
-    conditions = _filter(query.conditions) if query.conditions else None
-    halves: dict[str, Any] = {}
-    if query.dense is not None:
-        halves["dense"] = query.dense.tolist()
-    if query.sparse is not None:
-        halves["sparse"] = m.SparseVector(indices=list(query.sparse.indices), values=list(query.sparse.values))
-    common = {
-        "limit": query.limit,
-        "score_threshold": query.score_threshold,
-        "with_payload": True,
-        "with_vectors": ["dense"] if query.with_vectors else False,
-    }
-    if query.mode != "hybrid":
-        dense_only = {"search_params": params} if query.mode == "dense" else {}
-        return {**common, **dense_only, "query": halves[query.mode], "using": query.mode, "query_filter": conditions}
-    prefetch = [
-        m.Prefetch(query=half, using=name, limit=candidates, filter=conditions, params=params)
-        for name, half in halves.items()
-    ]
-    weights = [query.fusion.dense_weight, query.fusion.sparse_weight]
-    fused = m.RrfQuery(rrf=m.Rrf(k=query.fusion.k, weights=weights))
-    dbsf = m.FusionQuery(fusion=m.Fusion.DBSF)
-    return {**common, "prefetch": prefetch, "query": dbsf if query.fusion.method == "dbsf" else fused}
-
-
-def _point_id(text: str) -> int | str:
-    """The server's form of an id: ours are UUIDs, other programs may use numbers."""
-    return int(text) if text.isdecimal() else text
-
-
-def _filter(conditions: Sequence[Condition], ids: Sequence[str] = ()) -> m.Filter:
-    must: list[Any] = [_condition(condition) for condition in conditions if not condition.negate]
-    if ids:
-        must.append(m.HasIdCondition(has_id=[_point_id(text) for text in ids]))
-    return m.Filter(
-        must=must or None,
-        must_not=[_condition(condition) for condition in conditions if condition.negate] or None,
-    )
-
-
-def _condition(condition: Condition) -> m.FieldCondition:
-    if condition.any_of is not None:
-        return m.FieldCondition(key=condition.field, match=m.MatchAny(any=cast(Any, list(condition.any_of))))
-    bounds: Any = {
-        name: value for name in ("gte", "gt", "lte", "lt") if (value := getattr(condition, name)) is not None
-    }
-    kind = m.DatetimeRange if INDEXED_FIELDS[condition.field] == "datetime" else m.Range
-    return m.FieldCondition(key=condition.field, range=kind(**bounds))

@@ -281,7 +281,9 @@ class Session:
 
     def _temporary_files(self) -> list[Path]:
         below = [path for path in (self.state / "sandbox").rglob("*") if path.is_file()]
-        return sorted([*below, *Path("/tmp").glob("headwater-*")])
+        sockets = f"headwater-{os.getuid()}-"  # of services in long paths: this one's is not
+        shared = [path for path in Path("/tmp").glob("headwater-*") if not path.name.startswith(sockets)]
+        return sorted([*below, *shared])
 
     # -- failpoints ------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Throughput of 1, 2 and 4 worker processes on servers, and what each part costs: real processes, a model of no cost.
 
-Three rows: the tests' Qdrant server, which is one Python process; a stand-in that only counts, so that the index is out
-of the way; and the stand-in with a model that takes time and no processor, as one on a GPU of its own does.
+Rows: the tests' Qdrant server, which is one Python process; a stand-in that only counts, so that the index is out of
+the way; the stand-in with workers that get a share of a core each, as on hosts of their own; and the stand-in with a
+model that takes time and no processor, as one on a GPU of its own does.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from driver import wait_until  # the path is set above
 from servers import QdrantServer, RedisServer
 
+from bench.shares import possible, share_of_cores
 from bench.simulation import Parameters, simulate
 from bench.timed_embedder import BATCH, MODEL
 from headwater.broker import embedded_binary
@@ -57,10 +59,20 @@ class CountingServer(QdrantServer):
         return [sys.executable, "-m", "bench.counting_index", "--port", str(self.port), "--path", str(self.directory)]
 
 
-_ROWS: dict[str, tuple[type[QdrantServer], float]] = {
-    "test server": (QdrantServer, 0.0),
-    "counting stand-in": (CountingServer, 0.0),
-    "stand-in, timed model": (CountingServer, _BATCH_S),
+@dataclass(frozen=True)
+class Row:
+    """``share``: of a core, for each worker with its extraction child; None: no limit."""
+
+    server: type[QdrantServer]
+    batch_s: float = 0.0
+    share: float | None = None
+
+
+_ROWS = {
+    "test server": Row(QdrantServer),
+    "counting stand-in": Row(CountingServer),
+    "stand-in, a quarter of a core a worker": Row(CountingServer, share=0.25),
+    "stand-in, timed model": Row(CountingServer, batch_s=_BATCH_S),
 }
 
 
@@ -70,15 +82,13 @@ def run(work: Path, documents: int) -> dict[str, Any]:
     folder = work / "folder"
     write_notes(folder, documents)
     rows = {
-        name: [
-            _measure(work / f"{at}-{turn}", folder, documents, workers, server, batch_s)
-            for turn, workers in enumerate(_FLEETS)
-        ]
-        for at, (name, (server, batch_s)) in enumerate(_ROWS.items())
+        name: [_measure(work / f"{at}-{turn}", folder, documents, workers, row) for turn, workers in enumerate(_FLEETS)]
+        for at, (name, row) in enumerate(_ROWS.items())
+        if row.share is None or possible()
     }
-    for (_, batch_s), runs in zip(_ROWS.values(), rows.values(), strict=True):
+    for name, runs in rows.items():
         for one in runs:
-            one["simulated_chunks_per_s"] = _simulated(runs[0], one, documents, batch_s)
+            one["simulated_chunks_per_s"] = _simulated(runs[0], one, documents, _ROWS[name])
     results = {"documents": documents, "cores": os.cpu_count(), "batch_s": _BATCH_S, "batch": BATCH, "rows": rows}
     _show(results)
     return results
@@ -97,17 +107,19 @@ def write_notes(folder: Path, documents: int) -> None:
         path.write_text(f"# Note {number}\n\n" + "\n".join(sections))
 
 
-def _measure(
-    work: Path, folder: Path, documents: int, workers: int, server: type[QdrantServer], batch_s: float
-) -> dict[str, Any]:
+def _measure(work: Path, folder: Path, documents: int, workers: int, row: Row) -> dict[str, Any]:
     """From the first hint to "in step"; the fleet is ready before the producer starts."""
-    broker, qdrant = RedisServer(work / "broker", binary=embedded_binary()), server(work / "qdrant")
+    broker, qdrant = RedisServer(work / "broker", binary=embedded_binary()), row.server(work / "qdrant")
     with ExitStack() as stack:
         for part in (broker, qdrant):
             stack.callback(part.stop)
             part.start()
-        environment = _environment(work, folder, broker.url, qdrant.url, batch_s)
-        fleet = [stack.enter_context(_part(work, environment, "work", at)) for at in range(workers)]
+        environment = _environment(folder, broker.url, qdrant.url, row.batch_s)
+        shares = [
+            None if row.share is None else stack.enter_context(share_of_cores(row.share, str(at)))
+            for at in range(workers)
+        ]
+        fleet = [stack.enter_context(_part(work, environment, "work", at, group)) for at, group in enumerate(shares)]
         client = stack.enter_context(broker.client())
         wait_until(lambda: client.zcard(workers_key(_COLLECTION)) == workers, "all workers are there", _DEADLINE_S)
         producer = stack.enter_context(_part(work, environment, "watch", 0))
@@ -143,11 +155,14 @@ def _measure(
         }
 
 
-def _simulated(first: Mapping[str, Any], one: Mapping[str, Any], documents: int, batch_s: float) -> float:
+def _simulated(first: Mapping[str, Any], one: Mapping[str, Any], documents: int, row: Row) -> float:
     """Chunks a second that the simulation expects of a run: with what a document cost in the first run of its row, on
-    one processor as fast as what others left of the machine."""
+    one processor as fast as what others left of the machine, or on one for each worker as fast as its share."""
     spare = max(0.1, (os.cpu_count() or 1) - one["others_busy"])
     cost = {name: ms / 1000 / spare for name, ms in first["cpu_s_per_1000"].items()}
+    if row.share is not None:  # a worker and its child take turns on their share: as if one did the work of both
+        both = first["cpu_s_per_1000"]["worker"] + first["cpu_s_per_1000"]["extraction"]
+        cost |= {"worker": both / 1000 / row.share, "extraction": 0.0}
     chunks = one["chunks"] / documents
     given = Parameters(
         chunks=one["chunks"],
@@ -155,8 +170,8 @@ def _simulated(first: Mapping[str, Any], one: Mapping[str, Any], documents: int,
         document_bytes=_HINT_BYTES * first["hints"] / documents,
         workers=one["workers"],
         children=1,
-        gpus=one["workers"] if batch_s else 0,
-        pass_s=batch_s,
+        gpus=one["workers"] if row.batch_s else 0,
+        pass_s=row.batch_s,
         tokens_per_s=math.inf,
         shards=1,
         edits_per_s=0.0,
@@ -172,12 +187,12 @@ def _simulated(first: Mapping[str, Any], one: Mapping[str, Any], documents: int,
         extract_document_s=cost["extraction"],
         question_s=0.0,
         point_s=cost["index"] / (chunks + 1),
-        cores=1,
+        cores=1 if row.share is None else 0,
     )
     return simulate(given).chunks_per_s
 
 
-def _environment(work: Path, folder: Path, broker: str, qdrant: str, batch_s: float) -> dict[str, str]:
+def _environment(folder: Path, broker: str, qdrant: str, batch_s: float) -> dict[str, str]:
     return {
         **os.environ,
         "CELERY_BROKER_URL": broker,
@@ -191,12 +206,17 @@ def _environment(work: Path, folder: Path, broker: str, qdrant: str, batch_s: fl
 
 
 @contextmanager
-def _part(work: Path, environment: Mapping[str, str], verb: str, number: int) -> Iterator[subprocess.Popen[bytes]]:
-    """``headwater watch`` or ``headwater work`` with a state directory of its own, as on a host of its own."""
+def _part(
+    work: Path, environment: Mapping[str, str], verb: str, number: int, group: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``headwater watch`` or ``headwater work`` with a state directory of its own, as on a host of its own. ``group``
+    takes its pid before it has descendants."""
     name = f"{'producer' if verb == 'watch' else 'worker'}-{number}"
     own = {**environment, "HEADWATER_STATE_DIR": str(work / name)}
     with open(work / f"{name}.log", "wb") as log:
         process = subprocess.Popen([sys.executable, "-P", "-m", "headwater", verb], env=own, stdout=log, stderr=log)
+    if group is not None:
+        group.write_text(str(process.pid))
     try:
         yield process
     finally:

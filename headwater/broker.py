@@ -24,7 +24,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from headwater.errors import BrokerUnavailable, SettingsError
-from headwater.messages import Lane, events_key, namespace, producer_key, queue_name, workers_key
+from headwater.messages import Lane, events_key, expected_key, namespace, producer_key, queue_name, workers_key
 from headwater.settings import Settings, shown_url
 from headwater.state import find_layout
 
@@ -177,7 +177,7 @@ def forget(settings: Settings, sources: Iterable[str]) -> None:
             client.delete(
                 *queues,
                 *(f"{binding}{queue}" for queue in queues for binding in _BINDINGS),
-                *(key(space) for space in spaces for key in (events_key, workers_key, producer_key)),
+                *(key(space) for space in spaces for key in (events_key, workers_key, producer_key, expected_key)),
             )
             with contextlib.suppress(redis.ResponseError):  # a user of the access list may lack the permission
                 _forget_taken(client, frozenset(queues))

@@ -18,6 +18,9 @@ from word_embedder import word_environment
 
 from headwater.broker import embedded_binary
 
+pytestmark = pytest.mark.long
+
+
 _MANUAL = Path(__file__).resolve().parents[2] / "docs" / "many-machines.md"
 _NOTES = 8
 

@@ -30,7 +30,7 @@ _DIMENSIONS = {1: 32, 2: 16}
 _ON_SERVERS = ("reindex:told", "move:alias")
 
 
-@pytest.fixture(params=["embedded", "servers"])
+@pytest.fixture(params=["embedded", pytest.param("servers", marks=pytest.mark.long)])
 def run(request: pytest.FixtureRequest, headwater: Headwater) -> Headwater:
     """A folder of notes, with the embedded parts or with servers."""
     if request.param == "servers":
@@ -114,6 +114,7 @@ def test_while_the_service_hands_over_the_index_that_answers_is_verified(run: He
     assert run.stop() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", ["servers"], indirect=True)
 def test_a_service_follows_an_alias_that_was_moved_by_a_command_that_was_killed(run: Headwater) -> None:
     run.up()

@@ -19,7 +19,7 @@ from headwater.state import Layout, Pointer
 _SMALLER = ("--set", "truncate_dim=16")
 
 
-@pytest.fixture(params=["embedded", "servers"])
+@pytest.fixture(params=["embedded", pytest.param("servers", marks=pytest.mark.long)])
 def run(request: pytest.FixtureRequest, headwater: Headwater) -> Headwater:
     """A folder of notes that is indexed."""
     if request.param == "servers":

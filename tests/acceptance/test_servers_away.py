@@ -25,6 +25,9 @@ from word_embedder import word_environment
 
 from headwater.broker import embedded_binary
 
+pytestmark = pytest.mark.long
+
+
 _NOTES = 12
 
 

@@ -41,11 +41,13 @@ class Notes:
         self.write(self.edits % NOTES, self.edits)
 
     def write(self, number: int, edit: int) -> None:
-        """Sections never share a chunk."""
-        (self.folder / f"{number}.md").write_text(
+        """Sections never share a chunk. The file is replaced: a note that is empty for a moment may be indexed so."""
+        new = self.folder.parent / f"{number}.new"
+        new.write_text(
             f"# Note {number}\n\nThe sentinel of this note is w{number}w. This is edit {edit}.\n\n"
             f"# More\n\nAnother line of w{number}w, by edit {edit}.\n"
         )
+        new.rename(self.folder / f"{number}.md")
 
     def numbers(self) -> set[str]:
         """Of the edits that the notes show now."""

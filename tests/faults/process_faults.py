@@ -130,6 +130,7 @@ def _continue_all(session: Session) -> None:
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T":
                 os.kill(pid, signal.SIGCONT)
+    session.went_on_at = time.monotonic()
 
 
 @fault("processes", "worker held past its lease", runs=9)

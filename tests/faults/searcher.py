@@ -14,7 +14,8 @@ from session import Session
 __all__ = ["Searcher"]
 
 _PAUSE_S = 0.3
-_TIMEOUT_S = 5.0
+#: longer than a search waits for an index on a server that is silent (HEADWATER_QDRANT_SEARCH_TIMEOUT_S)
+_TIMEOUT_S = 8.0
 #: errors by which the API says that it is not ready
 _PLAIN_ERRORS = (503,)
 
@@ -42,8 +43,10 @@ class Searcher(threading.Thread):
         try:
             status, answer = self._session.request("/v1/search", {"text": "river stone paper"}, _TIMEOUT_S)
         except TimeoutError:
-            if again:
+            if again and asked_at >= self._session.went_on_at:
                 self._silent("timeout")
+            elif again:  # all went on while it was asked: the next question must be answered
+                self.answers["late"] += 1
             else:  # it may have been asked while the worker was held still
                 self.answers["late"] += 1
                 self._ask(again=True)

@@ -69,6 +69,8 @@ class Session:
     profile: Profile = PLAIN
     runs: int = 0
     descriptors: dict[int, int] = field(default_factory=dict)
+    #: when the last processes went on that were held still (monotonic clock)
+    went_on_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.folder = self.work / "folder"

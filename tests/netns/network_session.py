@@ -36,7 +36,7 @@ _CARETAKER = Path(__file__).with_name("caretaker.py")
 _REDIS_PORT, _QDRANT_PORT, _API_PORT = 6380, 6333, 8321
 _COLLECTION = "headwater"
 #: a question that was asked while its index was away is given up so much later, twice the searcher's time-out
-_LATE_S = 12.0
+_LATE_S = 17.0
 #: what a part is called on one machine -> here
 _NAMES = {"valkey-server": "redis-server"}
 
@@ -180,7 +180,7 @@ class NetworkSession(Session):
     @contextlib.contextmanager
     def unanswered(self) -> Iterator[None]:
         """Questions may get no answer meanwhile: a query server that hears nothing from the index waits for it as long
-        as its client does (30 s), and nobody can ask one that is cut off."""
+        as its client does (5 s), and nobody can ask one that is cut off."""
         self._excused_until = math.inf
         try:
             yield

@@ -325,28 +325,22 @@ class Settings(BaseSettings):
 
     def pipeline_fingerprint(self) -> str:
         """What, besides a document's bytes, its chunks depend on. A change makes every document due again."""
-        parts = (
-            PIPELINE_VERSION,
-            self.model,
-            self.chunk_tokens,
-            self.truncate_dim,
-            self.document_prompt,
-            *self._reading(),
-        )
-        return _digest(parts)
+        return _digest(tuple(self._pipeline().values()))
 
     def pipeline_parts(self) -> dict[str, str]:
-        """What ``pipeline_fingerprint`` depends on, by the names of the settings: for people, without secrets."""
-        names = (
-            "model", "chunk_tokens", "truncate_dim", "document_prompt", "language", "heading_context",
-            "max_file_bytes", "archive_depth", "archive_members", "archive_bytes", "ocr",
-        )  # fmt: skip
-        readers = [f"{name} {version}" for name, _, version in _readers()]
+        """What ``pipeline_fingerprint`` depends on, by name: for people, without secrets."""
+        parts = self._pipeline()
+        parts["passwords"] = _digest((parts["passwords"],)) if self.password_file else None
+        return {name: json.dumps(value) for name, value in parts.items()}
+
+    def _pipeline(self) -> dict[str, object]:
         return {
-            "version of reading": str(PIPELINE_VERSION),
-            **{name: json.dumps(getattr(self, name)) for name in names},
-            "passwords": _digest((_scrambled(self.passwords()),)) if self.password_file else "none",
-            "plug-ins": ", ".join(readers) or "none",
+            "version of reading": PIPELINE_VERSION,
+            "model": self.model,
+            "chunk_tokens": self.chunk_tokens,
+            "truncate_dim": self.truncate_dim,
+            "document_prompt": self.document_prompt,
+            **self._reading(),
         }
 
     def cutting_fingerprint(self, tokenizer_json: str, window: int) -> str:
@@ -356,21 +350,21 @@ class Settings(BaseSettings):
             PIPELINE_VERSION,
             min(self.chunk_tokens, window),
             hashlib.sha256(tokenizer_json.encode()).hexdigest(),
-            *self._reading(),
+            *self._reading().values(),
         )
         return _digest(parts)
 
-    def _reading(self) -> tuple[object, ...]:
+    def _reading(self) -> dict[str, object]:
         """What, besides its bytes, is read in a document depends on."""
-        return (
-            self.language,
-            self.heading_context,
-            self.max_file_bytes,
-            (self.archive_depth, self.archive_members, self.archive_bytes),
-            _scrambled(self.passwords()),
-            _readers(),
-            self.ocr,
-        )
+        return {
+            "language": self.language,
+            "heading_context": self.heading_context,
+            "max_file_bytes": self.max_file_bytes,
+            "archives (depth, members, bytes)": (self.archive_depth, self.archive_members, self.archive_bytes),
+            "passwords": _scrambled(self.passwords()),
+            "plug-ins": _readers(),
+            "ocr": self.ocr,
+        }
 
     @property
     def prefix(self) -> str:

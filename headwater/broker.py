@@ -24,7 +24,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from headwater.errors import BrokerUnavailable, SettingsError
-from headwater.messages import Lane, events_key, expected_key, namespace, producer_key, queue_name, workers_key
+from headwater.messages import LANES, events_key, expected_key, namespace, producer_key, queue_name, workers_key
 from headwater.settings import Settings, shown_url
 from headwater.state import find_layout
 
@@ -36,7 +36,6 @@ _CONNECT_TIMEOUT_S = 3.0
 _RETRIES = 3
 _RETRY_BASE_S = 0.1
 _RETRY_CAP_S = 1.0
-_LANES: tuple[Lane, ...] = ("live", "bulk")
 #: Redis' transport keeps sets for each queue under these and its name
 _BINDINGS = ("_kombu.binding.", "_kombu.binding_permanent.")
 #: the hash in which it keeps what was taken and not acknowledged; "_index" after it is when
@@ -68,7 +67,7 @@ def make_app(settings: Settings) -> Celery:
         task_publish_retry=False,
         task_default_queue=queue_name(spaces[0], "bulk"),
         # live before bulk, of all folders
-        task_queues=[Queue(queue_name(space, lane)) for lane in ("live", "bulk") for space in spaces],
+        task_queues=[Queue(queue_name(space, lane)) for lane in LANES for space in spaces],
         task_create_missing_queues=False,
         worker_pool="threads",
         worker_concurrency=settings.concurrency,
@@ -171,7 +170,7 @@ def forget(settings: Settings, sources: Iterable[str]) -> None:
     """Remove what the broker holds of these folders of a generation that nobody fills any more. Raises
     BrokerUnavailable."""
     spaces = [namespace(settings.prefix, source) for source in sources]
-    queues = [queue_name(space, lane) for space in spaces for lane in _LANES]
+    queues = [queue_name(space, lane) for space in spaces for lane in LANES]
     try:
         with make_client(settings) as client:
             client.delete(

@@ -28,9 +28,8 @@ from headwater.index import (
     Quantization,
     ScoredChunk,
     SearchQuery,
-    Sparse,
 )
-from headwater.index_qdrant import QdrantIndex, fence_conditions, of_source
+from headwater.index_qdrant import QdrantIndex, dense_of, fence_conditions, of_source, point_of
 from headwater.state import check_free_space, write_atomically
 
 __all__ = ["EdgeIndex", "MovableEdgeIndex"]
@@ -275,12 +274,12 @@ class EdgeIndex(QdrantIndex):
         )
         with self._engine_errors("read"):
             records, following = self._open.scroll(request)
-        return [_from_edge(record) for record in records], None if following is None else str(following)
+        return [point_of(record) for record in records], None if following is None else str(following)
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
         with self._engine_errors("search"):
             found = self._open.query(_request(query, candidates))
-        return [ScoredChunk(point.score, point.payload or {}, _dense_of(point.vector)) for point in found]
+        return [ScoredChunk(point.score, point.payload or {}, dense_of(point.vector)) for point in found]
 
     def values(self, field: str, *, exact: bool = True) -> list[str]:
         writes = self._writes
@@ -432,25 +431,9 @@ def _to_edge(point: Point) -> edge.Point:
     return edge.Point(uuid.UUID(point.id), vectors, dict(point.payload))
 
 
-def _from_edge(record: edge.Record) -> Point:
-    vectors: Any = record.vector or {}
-    dense, sparse = vectors.get("dense"), vectors.get("sparse")
-    return Point(
-        id=str(record.id),
-        payload=record.payload or {},
-        dense=None if dense is None else np.asarray(dense, np.float32),
-        sparse=None if sparse is None else Sparse(sparse.indices, sparse.values),
-    )
-
-
 def _seq_of(payload: Mapping[str, Any] | None) -> int | None:
     seq = (payload or {}).get("seq")
     return int(seq) if isinstance(seq, int | float) else None
-
-
-def _dense_of(vectors: Any) -> Vector | None:
-    dense = vectors.get("dense") if isinstance(vectors, dict) else None
-    return None if dense is None else np.asarray(dense, np.float32)
 
 
 def _request(query: SearchQuery, candidates: int) -> edge.QueryRequest:

@@ -28,9 +28,10 @@ from headwater.index import (
     ScoredChunk,
     SearchQuery,
     SeenPoint,
+    Sparse,
 )
 
-__all__ = ["QdrantIndex", "are_units", "document_points", "fence_conditions", "of_source"]
+__all__ = ["QdrantIndex", "are_units", "dense_of", "document_points", "fence_conditions", "of_source", "point_of"]
 
 Vector = NDArray[np.float32]
 _Item = TypeVar("_Item")
@@ -400,3 +401,20 @@ def _holds(held: DocumentState | None, document: DocumentWrite) -> bool:
 def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
+
+
+def point_of(record: Any) -> Point:
+    """A record as the server's client or the embedded engine gives it: both have the same fields."""
+    vectors: Any = record.vector or {}
+    sparse = vectors.get("sparse")
+    return Point(
+        id=str(record.id),
+        payload=record.payload or {},
+        dense=dense_of(vectors),
+        sparse=None if sparse is None else Sparse(sparse.indices, sparse.values),
+    )
+
+
+def dense_of(vectors: Any) -> Vector | None:
+    dense = vectors.get("dense") if isinstance(vectors, dict) else None
+    return None if dense is None else np.asarray(dense, np.float32)

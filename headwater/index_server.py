@@ -35,8 +35,8 @@ from headwater.index import (
     ScoredChunk,
     SearchQuery,
 )
-from headwater.index_qdrant import QdrantIndex, fence_conditions, of_source
-from headwater.server_wire import by_bytes, dense_of, from_server, point_id, query_request, to_filter, to_server
+from headwater.index_qdrant import QdrantIndex, dense_of, fence_conditions, of_source, point_of
+from headwater.server_wire import by_bytes, point_id, query_request, to_filter, to_server
 from headwater.settings import Settings, shown_url
 
 __all__ = ["ServerIndex", "ServerOptions"]
@@ -358,7 +358,7 @@ class ServerIndex(QdrantIndex):
             with_vectors=with_vectors,
             consistency=self._consistency,
         )
-        return [from_server(record) for record in records], None if following is None else str(following)
+        return [point_of(record) for record in records], None if following is None else str(following)
 
     def _search(self, query: SearchQuery, candidates: int) -> list[ScoredChunk]:
         request = query_request(query, candidates, self._params)

@@ -18,6 +18,7 @@ __all__ = [
     "APPLY_TASK",
     "CENSUS_TASK",
     "EVENT_FIELD",
+    "LANES",
     "Census",
     "CensusRequest",
     "Embedded",
@@ -51,6 +52,8 @@ CENSUS_TASK = "headwater.census"
 EVENT_FIELD = "event"
 
 Lane = Literal["live", "bulk"]
+#: in the order in which they are served
+LANES: tuple[Lane, ...] = ("live", "bulk")
 #: "final" is "index" for the last time within the budget: if it fails, no older version stays in the index;
 #: "spent" is "index" unless the file still has the content whose tries are used up
 Operation = Literal["index", "final", "spent", "delete"]
@@ -154,7 +157,7 @@ class Hint:
             raise MessageError(f"a hint of version {_VERSION} was expected: drop the message")
         lane, items = wire.get("lane"), wire.get("items")
         source, pipeline = wire.get("source", ""), wire.get("pipeline", "")
-        if lane not in ("live", "bulk") or not isinstance(items, list):
+        if lane not in LANES or not isinstance(items, list):
             raise MessageError("a hint needs a lane and a list of items: drop the message")
         if not isinstance(source, str) or not isinstance(pipeline, str):
             raise MessageError("source and pipeline of a hint are texts: drop the message")

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from headwater import __version__
 from headwater.errors import HeadwaterError, PermanentError, SettingsError
+from headwater.messages import LANES
 from headwater.settings import Settings
 
 if TYPE_CHECKING:
@@ -178,9 +179,9 @@ query_failures = Counter(
 
 #: labels whose values are known: they are told from the start, as zero, so that a first event is an increase
 for _metric, _values in (
-    (hints_published, ("live", "bulk")),
-    (documents_hinted, ("live", "bulk")),
-    (hints_taken, ("live", "bulk")),
+    (hints_published, LANES),
+    (documents_hinted, LANES),
+    (hints_taken, LANES),
     (outcomes, ("indexed", "partial", "refused", "failed", "deleted", "vanished", "changed", "superseded")),
     (outcomes, ("service_failure",)),
     (watches_lost, ("overflow", "storm", "deaf", "replaced", "lost", "unwatched")),

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import models as m
 
-from headwater.index import INDEXED_FIELDS, Condition, Point, SearchQuery, Sparse
+from headwater.index import INDEXED_FIELDS, Condition, Point, SearchQuery
 
-__all__ = ["by_bytes", "dense_of", "from_server", "point_id", "query_request", "to_filter", "to_server"]
+__all__ = ["by_bytes", "point_id", "query_request", "to_filter", "to_server"]
 
 Vector = NDArray[np.float32]
 
@@ -45,22 +45,6 @@ def to_server(point: Point) -> m.PointStruct:
     if point.sparse is not None:
         vectors["sparse"] = m.SparseVector(indices=list(point.sparse.indices), values=list(point.sparse.values))
     return m.PointStruct(id=point.id, vector=vectors, payload=dict(point.payload))
-
-
-def from_server(record: m.Record) -> Point:
-    vectors: Any = record.vector or {}
-    dense, sparse = vectors.get("dense"), vectors.get("sparse")
-    return Point(
-        id=str(record.id),
-        payload=record.payload or {},
-        dense=None if dense is None else np.asarray(dense, np.float32),
-        sparse=None if sparse is None else Sparse(sparse.indices, sparse.values),
-    )
-
-
-def dense_of(vectors: Any) -> Vector | None:
-    dense = vectors.get("dense") if isinstance(vectors, dict) else None
-    return None if dense is None else np.asarray(dense, np.float32)
 
 
 def query_request(query: SearchQuery, candidates: int, params: m.SearchParams | None) -> dict[str, Any]:

@@ -14,7 +14,6 @@ __all__ = ["Front"]
 _PAGE = 64
 #: seconds after which all that is due is read once more: what changed without a word here is found then
 _WHOLE_S = 30.0
-_LANES: tuple[Lane, ...] = ("live", "bulk")
 
 
 class Front:

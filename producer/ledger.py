@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from headwater.document import Fingerprint
-from headwater.messages import Embedded, Lane, Outcome
+from headwater.messages import LANES, Embedded, Lane, Outcome
 from producer.diff import Changes, Seen
 from producer.ledger_views import Counts, Due, Entry, LedgerViews, Place, Row, path_range
 
@@ -163,7 +163,7 @@ class Ledger(LedgerViews):
     def _highest_due(self) -> int:
         """The highest seq that is due, by the index of what is."""
         one = "SELECT wanted_seq FROM documents WHERE wanted_seq > applied_seq AND lane = ? ORDER BY wanted_seq DESC"
-        rows = [row for lane in ("live", "bulk") for row in self._rows(f"{one} LIMIT 1", (lane,))]
+        rows = [row for lane in LANES for row in self._rows(f"{one} LIMIT 1", (lane,))]
         return max((int(row[0]) for row in rows), default=0)
 
     def _highest_seq(self) -> int:

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from headwater.broker import make_client
 from headwater.errors import BrokerUnavailable, HeadwaterError
-from headwater.messages import Lane, namespace
+from headwater.messages import LANES, namespace
 from headwater.metrics import PRODUCER, exposition
 from headwater.settings import Settings
 from headwater.state import Layout, Lock, free_bytes
@@ -27,7 +27,6 @@ __all__ = ["CountsFile", "LedgerNumbers", "ProducerNumbers"]
 
 #: seconds between two versions of the file: a scrape is every 15 s or so
 _WRITE_S = 2.0
-_LANES: tuple[Lane, ...] = ("live", "bulk")
 _STATES = ("indexed", "partial", "refused", "failed", "waiting")
 
 
@@ -92,14 +91,14 @@ class LedgerNumbers(Collector):
         """Raises BrokerUnavailable."""
         with make_client(self._settings) as client:
             queues = Queues(client, namespace(self._settings.prefix, self._settings.source))
-            return {str(lane): queues.waiting(lane) for lane in _LANES}
+            return {str(lane): queues.waiting(lane) for lane in LANES}
 
 
 def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
     counts, now = ledger.counts(), time.time()
     states: dict[str, float] = {state: getattr(counts, state) for state in _STATES}
-    due: dict[str, float] = {lane: ledger.waiting(lane) for lane in _LANES}
-    oldest: dict[str, float] = {lane: _age(ledger.oldest_seq(lane), now) for lane in _LANES}
+    due: dict[str, float] = {lane: ledger.waiting(lane) for lane in LANES}
+    oldest: dict[str, float] = {lane: _age(ledger.oldest_seq(lane), now) for lane in LANES}
     in_step = ledger.meta("scanned") == "1" and not sum(due.values())
     yield _gauges("headwater_documents", "Documents by state; one that is due is waiting.", "state", states)
     yield _gauge("headwater_chunks", "Chunks that can be found, by the ledger.", counts.chunks)

@@ -18,6 +18,7 @@ from headwater.failpoints import reach
 from headwater.messages import (
     APPLY_TASK,
     CENSUS_TASK,
+    LANES,
     CensusRequest,
     Hint,
     Item,
@@ -46,7 +47,6 @@ _LIVE_ALONE = 32
 #: seconds between two looks at the workers, and after which a hint is lost that nobody has
 _LOOK_S = 2.0
 _UNCLAIMED_S = 4.0
-_LANES: tuple[Lane, ...] = ("live", "bulk")
 
 
 def blame(ledger: Ledger, path: bytes, deaths: int) -> None:
@@ -100,13 +100,13 @@ class Publisher:
                 with ledger.transaction():
                     blame(ledger, *killer)
         windows: dict[Lane, int] = {"live": _LIVE_WINDOW, "bulk": round(self.bulk_window * max(1.0, self._workers))}
-        room = {lane: windows[lane] - self._flights.number(lane) for lane in _LANES}
+        room = {lane: windows[lane] - self._flights.number(lane) for lane in LANES}
         if max(room.values()) <= 0:
             return
         if self._suspects and self._ring_for_one_suspect(ledger, room):
             return
         self._front.look(ledger, time.time(), time.monotonic())
-        for lane in _LANES:  # one whose window is full does not stand before the other
+        for lane in LANES:  # one whose window is full does not stand before the other
             if room[lane] > 0:
                 self._ring_lane(ledger, lane, room[lane])
 
@@ -128,7 +128,7 @@ class Publisher:
         self._front.look(ledger, time.time(), time.monotonic())
         ready = {
             due.item.path: self._hint(items, lane)
-            for lane in _LANES
+            for lane in LANES
             for due, items in islice(self._ready(ledger, lane, []), (1 + max(0, room[lane])) * _HINT_DOCUMENTS)
         }
         self._suspects.drop_all_but(ready)
@@ -174,7 +174,7 @@ class Publisher:
 
     def forget_all(self) -> None:
         """Whatever was on its way may be lost (a worker or the broker started anew)."""
-        for lane in _LANES:
+        for lane in LANES:
             for flight in self._flights.of_lane(lane):
                 self._give_up(flight)
         self._front.begin_anew()
@@ -209,7 +209,7 @@ class Publisher:
             return None
         self._looked_at = now
         self._workers = self.queues.workers()
-        flights = [flight for lane in _LANES if not self.queues.waiting(lane) for flight in self._flights.of_lane(lane)]
+        flights = [flight for lane in LANES if not self.queues.waiting(lane) for flight in self._flights.of_lane(lane)]
         dropped: list[bytes] = []
         for flight, claimed in zip(flights, self.queues.claimed(map(self._ids, flights)), strict=True):
             if claimed:

@@ -10,7 +10,7 @@ from typing import cast
 import redis
 
 from headwater.errors import BrokerUnavailable
-from headwater.messages import Lane, claim_key, queue_name, workers_key
+from headwater.messages import LANES, Lane, claim_key, queue_name, workers_key
 
 __all__ = ["Queues"]
 
@@ -44,7 +44,7 @@ class Queues:
     def purge(self) -> None:
         """Drop all messages. Only where nobody else's can be among them."""
         with self._answers():
-            self._client.delete(*(queue_name(self._space, lane) for lane in ("live", "bulk")))
+            self._client.delete(*(queue_name(self._space, lane) for lane in LANES))
 
     @contextmanager
     def _answers(self) -> Iterator[None]:

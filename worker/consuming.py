@@ -8,11 +8,9 @@ from typing import Any
 
 from celery import Celery
 
-from headwater.messages import Lane, queue_name
+from headwater.messages import LANES, queue_name
 
 __all__ = ["Consuming"]
-
-_LANES: tuple[Lane, ...] = ("live", "bulk")
 
 
 class Consuming:
@@ -47,14 +45,14 @@ class Consuming:
         lost meanwhile is made anew with the same choice."""
         with self._lock:
             consumer, left = self._consumer, set(self._left)
-        names = {space: [queue_name(space, lane) for lane in _LANES] for space in self._spaces}
+        names = {space: [queue_name(space, lane) for lane in LANES] for space in self._spaces}
         app: Celery = consumer.app
         for queues in names.values():
             app.amqp.queues.deselect(queues)
             for name in queues:
                 if consumer.task_consumer is not None and consumer.task_consumer.consuming_from(name):
                     consumer.task_consumer.cancel_by_queue(name)
-        for lane in range(len(_LANES)):
+        for lane in range(len(LANES)):
             for space, queues in names.items():
                 if space not in left:
                     self._take_up(consumer, queues[lane])

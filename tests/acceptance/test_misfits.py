@@ -13,11 +13,8 @@ from typing import Any
 import pytest
 from driver import wait_until
 from hosts import FolderHosts as Hosts
+from hosts import Pair
 from server_mode import Servers, raw_points
-from servers import QdrantServer, RedisServer
-from word_embedder import word_environment
-
-from headwater.broker import embedded_binary
 
 pytestmark = pytest.mark.long
 
@@ -27,26 +24,9 @@ _NOTES = 30
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Hosts]:
-    broker, qdrant = RedisServer(tmp_path / "broker", binary=embedded_binary()), QdrantServer(tmp_path / "qdrant")
-    common = {
-        **word_environment(),
-        "CELERY_BROKER_URL": broker.url,
-        "QDRANT_URL": qdrant.url,
-        "HEADWATER_COLLECTION": "library",
-        "HEADWATER_SANDBOXES": "1",
-    }
-    made = Hosts(tmp_path, common)
-    made.folder("notes").mkdir(parents=True)
-    for number in range(_NOTES):
-        (made.folder("notes") / f"{number:02}.md").write_text(f"# Note {number}\n\nThe sentinel is w{number}w.\n")
-    try:
-        broker.start()
-        qdrant.start()
+    with Pair.started(tmp_path) as pair, Hosts.of(tmp_path, pair, "library", HEADWATER_SANDBOXES="1") as made:
+        made.fill("notes", _NOTES)
         yield made
-    finally:
-        made.end()
-        qdrant.stop()
-        broker.stop()
 
 
 def work(hosts: Hosts, name: str, folder: Path, **more: str) -> subprocess.Popen[str]:

@@ -18,12 +18,10 @@ from typing import Any
 import pytest
 from driver import wait_until
 from hosts import FolderHosts as Hosts
+from hosts import Pair
 from qdrant_client import models as m
 from server_mode import Servers, raw_points
 from servers import QdrantServer, RedisServer
-from word_embedder import word_environment
-
-from headwater.broker import embedded_binary
 
 pytestmark = pytest.mark.long
 
@@ -61,27 +59,10 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    broker, qdrant = RedisServer(tmp_path / "broker", binary=embedded_binary()), QdrantServer(tmp_path / "qdrant")
-    common = {
-        **word_environment(),
-        "CELERY_BROKER_URL": broker.url,
-        "QDRANT_URL": qdrant.url,
-        "HEADWATER_COLLECTION": "library",
-        "HEADWATER_SANDBOXES": "1",
-        "HEADWATER_INDEX_CHECK_S": "3",
-    }
-    made = Site(broker, qdrant, Hosts(tmp_path, common))
-    made.hosts.folder("notes").mkdir(parents=True)
-    for number in range(_NOTES):
-        (made.hosts.folder("notes") / f"{number:02}.md").write_text(f"# Note {number}\n\nThe sentinel is w{number}w.\n")
-    try:
-        broker.start()
-        qdrant.start()
-        yield made
-    finally:
-        made.hosts.end()
-        qdrant.stop()
-        broker.stop()
+    given = {"HEADWATER_SANDBOXES": "1", "HEADWATER_INDEX_CHECK_S": "3"}
+    with Pair.started(tmp_path) as pair, Hosts.of(tmp_path, pair, "library", **given) as hosts:
+        hosts.fill("notes", _NOTES)
+        yield Site(pair.broker, pair.qdrant, hosts)
 
 
 def ask(url: str, text: str = "sentinel") -> tuple[int, dict[str, Any], float]:

@@ -155,6 +155,12 @@ class FolderHosts(Hosts):
     def folder(self, source: str) -> Path:
         return self.root / "documents" / source
 
+    def fill(self, source: str, number: int) -> None:
+        """So many notes, each with a word of its own."""
+        self.folder(source).mkdir(parents=True)
+        for at in range(number):
+            (self.folder(source) / f"{at:02}.md").write_text(f"# Note {at}\n\nThe sentinel is w{at}w.\n")
+
     def own(self, source: str) -> dict[str, str]:
         """What a process of one folder is told."""
         return {"HEADWATER_FOLDER": str(self.folder(source)), "HEADWATER_SOURCE": source}

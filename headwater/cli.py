@@ -240,13 +240,19 @@ def watch(
     log_to_stderr(settings)
     settings.required_folder()
     producer = Producer(settings, find_layout(settings).create())
-    _on_signal(producer.stop)
+    to_end = threading.Event()
+
+    def end() -> None:
+        to_end.set()
+        producer.stop()
+
+    _on_signal(end)
     follow = _follow(Settings.read(generation=generation), lambda: Follow.of(settings, producer.stop), once=once)
     if follow is not None and find_spec("qdrant_client") is not None:  # an image without it leaves that to other hosts
         Expiry(settings, find_layout(settings)).start()
     producer.run(once=once)
     if follow is not None and follow.moved:
-        begin_anew()
+        begin_anew(to_end.is_set)
 
 
 @app.command()
@@ -263,8 +269,8 @@ def work(
     """Only a worker: take queued changes, embed, and write to the index (QDRANT_URL names a server)."""
     from headwater.following import Follow, at_server, begin_anew
     from headwater.listening import lasting
-    from headwater.standin import stand_in
-    from worker.service import run_worker
+    from headwater.standin import dismiss, stand_in
+    from worker.service import Ending, run_worker
     from worker.serving import ApiPlace
 
     settings = at_server(Settings.load(folder=folder, port=port, state_dir=state_dir, generation=generation))
@@ -275,16 +281,18 @@ def work(
         place = ApiPlace.own_from(own_api or str(lasting(settings.host, settings.port)))
         if own_api is not None:
             reach("work:anew")
+    ending = Ending()
+    pid: int | None = None
     anew: dict[str, str] | None = None
 
     def move() -> None:
-        nonlocal anew
+        nonlocal anew, pid
         if place.own and place.descriptor is not None:
             pid = stand_in(settings, place.descriptor)
             anew = {"own_api": f"{place.descriptor}:{pid or ''}"}
         else:
             anew = {}
-        os.kill(os.getpid(), signal.SIGTERM)
+        ending.drain()
 
     if follows:
         Follow.at(settings, move).start()
@@ -295,9 +303,12 @@ def work(
         progress=_progress(settings),
         numbers=_numbers(settings),
         place=place,
+        ending=ending,
     )
     if anew is not None:
-        begin_anew(**anew)
+        begin_anew(ending.asked, **anew)
+    if pid is not None:
+        dismiss(pid)
 
 
 @app.command()

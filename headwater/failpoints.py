@@ -61,6 +61,7 @@ MOVING = (
     "rollback:noted",  # where the way back leads is noted, nothing more
     "rollback:filled",  # the generation before has caught up, the pointer stands as before
     "rollback:moved",  # all of the move is made, the note of the way back is still there
+    "follow:anew",  # a part follows the move: it has let go of all, and begins anew
     "work:anew",  # a worker that answers begins anew, and a stand-in answers for it
     "up:beside",  # the parts of the new generation run beside those of the old one
     "up:caught-up",  # they have caught up, and answer nobody yet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from headwater.aliases import Aliases
 from headwater.errors import HeadwaterError, IndexUnavailable
+from headwater.failpoints import reach
 from headwater.generations import Made, drop_expired, drop_generation, pin, pinned_to, pins, under_way
 from headwater.settings import Settings
 from headwater.state import Layout, Pointer, find_layout, known_layout
@@ -261,9 +263,14 @@ def current(settings: Settings) -> int:
         return index.aliases.current() or settings.generation or 1
 
 
-def begin_anew(**options: str) -> None:
+def begin_anew(to_end: Callable[[], bool], **options: str) -> None:
     """Become the same command once more, in the same process, which then follows what is current now; with these values
-    of ``options``."""
+    of ``options``. Returns if ``to_end``: somebody has asked this process to end meanwhile."""
+    reach("follow:anew")
+    for number in (signal.SIGTERM, signal.SIGINT):  # all is closed: from now on one ends this process, or the new one
+        signal.signal(number, signal.SIG_DFL)
+    if to_end():
+        return
     arguments = sys.argv[1:]
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"

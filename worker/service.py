@@ -28,6 +28,27 @@ __all__ = ["run_worker"]
 log = logging.getLogger(__name__)
 
 
+class Ending:
+    """How a worker comes to its end: by a signal, or by itself, as when the index moves. Only the first is an end for
+    whoever manages it."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+
+    def drain(self, status: int = 0) -> None:
+        """Take no new hints, finish those under way, and leave ``run_worker``. Any thread may call it, at any time."""
+        state.should_stop = status  # type: ignore[assignment]  # the stub knows its first value only
+
+    def told(self, **_: Any) -> None:
+        """Celery has a signal to end this process."""
+        self._asked.set()
+        notify.stopping()
+
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self._asked.is_set()
+
+
 def run_worker(
     settings: Settings,
     *,
@@ -36,18 +57,20 @@ def run_worker(
     progress: Progress | None = None,
     numbers: Collector | None = None,
     place: ApiPlace | None = None,
+    ending: Ending | None = None,
 ) -> None:
-    """Take hints until SIGTERM or SIGINT, which drains; a second one ends at once. Raises HeadwaterError.
+    """Take hints until SIGTERM, SIGINT or ``ending``, which drain; a second SIGINT ends at once. Raises HeadwaterError.
 
     A model that hangs ends the process, once it has drained, with the status of ModelStalled.
     """
-    stalled = threading.Event()
+    ending, stalled = ending or Ending(), threading.Event()
+    worker_shutting_down.connect(ending.told, weak=False)
     runtime = Runtime(
         settings,
         status=status,
         progress=progress,
         numbers=numbers,
-        on_stall=lambda: _drain(stalled),
+        on_stall=lambda: _stall(stalled, ending),
         place=place,
     )
     app = make_app(settings)
@@ -76,13 +99,8 @@ def run_worker(
         os._exit(ModelStalled.exit_code)  # a thread hangs in native code: an orderly end would wait for it, or crash
 
 
-@worker_shutting_down.connect(weak=False)
-def _tell(**_: Any) -> None:
-    notify.stopping()
-
-
-def _drain(stalled: threading.Event) -> None:
-    """The way of a SIGTERM: no new hints, and those under way hear at once that the model does not answer."""
+def _stall(stalled: threading.Event, ending: Ending) -> None:
+    """No new hints, and those under way hear at once that the model does not answer."""
     log.error("the model gave no answer in time: this worker ends when it has reported so, to be started anew")
     stalled.set()
-    state.should_stop = ModelStalled.exit_code  # type: ignore[assignment]  # the stub knows its first value only
+    ending.drain(ModelStalled.exit_code)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driver import wait_until
+from driver import pids_with, wait_until
 from hosts import Hosts, Pair, asking
 from notes import NOTES, TEXT, Notes, Traffic
 
@@ -102,3 +102,24 @@ def test_workers_of_other_hosts_may_fill_the_new_index(hosts: Hosts) -> None:
 def test_a_worker_for_an_index_that_is_not_there_ends_with_a_sentence(hosts: Hosts) -> None:
     done = hosts.run("helper", "work", "--generation", "7")
     assert done.returncode == 75 and "generation 7 is not there" in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_part_that_is_told_to_end_while_it_follows_ends(hosts: Hosts) -> None:
+    # Given a worker and a producer that take their time between two generations
+    hosts.stop("producer")
+    parts = {"second": ("work", "--serve"), "producer": ("watch",)}
+    held = {host: hosts.root / f"{host}.held" for host in parts}
+    for host, arguments in parts.items():
+        held[host].touch()
+        hosts.start(host, *arguments, HEADWATER_FAILPOINTS=f"follow:anew=sleep2@{held[host]}")
+    hosts.url("second")
+    wait_until(lambda: hosts.in_step("producer"), "in step")
+    # When they follow a move, and are told to end just then
+    hosts.said("producer", "reindex", *_SMALLER)
+    for host in parts:
+        wait_until(lambda host=host: not held[host].exists(), f"{host} follows {hosts.log(host)}")
+        # Then they end, in order
+        assert hosts.stop(host) == 0, hosts.log(host)
+    # And nothing that they started goes on
+    wait_until(lambda: pids_with(str(hosts.state("second"))) == {}, "no stand-in is left")

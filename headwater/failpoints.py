@@ -31,6 +31,7 @@ NAMES = (
     "producer:wanted",  # noted in the ledger, nobody was told
     "producer:published",  # a hint is out
     "worker:taken",  # a hint has arrived, nothing done yet
+    "worker:reading",  # the file is open, no byte of it read
     "worker:read",  # bytes are read and hashed
     "sandbox:asked",  # the extraction child has the bytes
     "worker:extracted",  # chunks are known

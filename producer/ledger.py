@@ -264,6 +264,8 @@ class Ledger(LedgerViews):
         if outcome.is_try:
             columns += ", attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ?"
             values += (tried + 1, outcome.content_hash, outcome.seq)
+            if outcome.content_hash is None:  # no byte of it was seen: the next scan finds it changed, and it is tried
+                columns += ", size = NULL"
         elif not failed and outcome.state != "deleted":
             columns += ", attempts = 0, tried_hash = NULL"
         if stat is not None:

@@ -8,8 +8,9 @@ import stat
 import time
 from dataclasses import dataclass
 
-from headwater.document import Fingerprint
+from headwater.document import Fingerprint, path_to_text
 from headwater.errors import FolderError
+from headwater.failpoints import reach
 
 __all__ = ["Source", "SourceGone", "SourceRefused", "SourceUnreadable", "read_source"]
 
@@ -54,7 +55,7 @@ def read_source(root: bytes, path: bytes, max_file_bytes: int) -> Source:
     for _ in range(_TRIES):
         descriptor = _open(root, path)
         try:
-            source = _read(descriptor, max_file_bytes)
+            source = _read(descriptor, path, max_file_bytes)
         finally:
             os.close(descriptor)
         if source is not None:
@@ -102,7 +103,7 @@ def _open_part(name: bytes, directory: int, flags: int) -> int:
         raise SourceUnreadable(f"the file cannot be opened: {error.strerror}") from None
 
 
-def _read(descriptor: int, max_file_bytes: int) -> Source | None:
+def _read(descriptor: int, path: bytes, max_file_bytes: int) -> Source | None:
     """The bytes between two equal stats; None if the file changed meanwhile."""
     before = _settled(descriptor)
     if not stat.S_ISREG(before.st_mode):
@@ -111,6 +112,7 @@ def _read(descriptor: int, max_file_bytes: int) -> Source | None:
         reason = f"larger than the limit of {max_file_bytes} bytes (HEADWATER_MAX_FILE_BYTES)"
         raise SourceRefused(reason, _mark(before))
     try:
+        reach("worker:reading", path_to_text(path))
         data = _all_bytes(descriptor, before.st_size)
     except OSError as error:
         raise SourceUnreadable(f"the file cannot be read: {error.strerror}") from None

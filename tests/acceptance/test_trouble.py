@@ -93,6 +93,23 @@ def test_a_file_that_may_not_be_read_fails_with_its_reason(headwater: Headwater)
     assert headwater.status()["documents"]["indexed"] == 2
 
 
+def test_a_file_that_could_not_be_read_for_a_while_is_indexed_when_it_can(headwater: Headwater) -> None:
+    from driver import wait_until
+
+    # Given a disk or a mount that gives no bytes of a file until all its tries are spent
+    failing = ";".join(["worker:reading=error~shaky"] * 3)
+    headwater.environment |= {"HEADWATER_FAILPOINTS": failing, "HEADWATER_RESCAN_S": "2"}
+    (headwater.folder / "firm.md").write_text("A numbat on a firm one.\n")
+    headwater.up()
+    (headwater.folder / "shaky.md").write_text("A quokka on a shaky disk.\n")
+    wait_until(lambda: "cannot be read: a failpoint" in str(_states(headwater)), "it fails")
+    # When it can be read again, which no event tells
+    wait_until(lambda: headwater.peek()["documents"]["indexed"] == 2, "a scan tries it again")
+    # Then it is found
+    assert headwater.search("quokka", "--mode", "sparse")[0]["path"] == "shaky.md"
+    assert headwater.status()["health"] == "ok"
+
+
 def _one_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert done.returncode != 0

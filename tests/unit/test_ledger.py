@@ -17,7 +17,7 @@ from headwater.document import Fingerprint
 from headwater.errors import DiskFull, HeadwaterError
 from headwater.messages import Embedded, Lane, Outcome, State
 from producer.census import compare
-from producer.diff import Changes, Seen
+from producer.diff import Changes, Seen, diff
 from producer.ledger import Counts, Ledger
 
 ATTEMPTS = 3
@@ -309,6 +309,21 @@ def test_a_document_fails_for_good_when_its_tries_are_spent(ledger: Ledger, cloc
     assert fail(ledger, b"a")
     assert (ledger.waiting(), ledger.counts().failed) == (0, 1)
     assert [row.reason for row in ledger.rows(state="failed")] == ["broken"]
+
+
+@pytest.mark.parametrize(("content_hash", "next_scan"), [(None, [b"a"]), ("hash", [])])
+def test_what_no_byte_was_read_of_is_tried_again_at_the_next_scan(
+    ledger: Ledger, content_hash: str | None, next_scan: list[bytes]
+) -> None:
+    create(ledger, b"a")
+    for _ in range(ATTEMPTS):
+        seq = ledger.wanted_seq(b"a")
+        outcome = Outcome(b"a", seq, "failed", "broken", content_hash=content_hash, retryable=True)
+        with ledger.transaction():
+            ledger.applied(outcome, ATTEMPTS)
+    assert ledger.counts().failed == 1
+    seen = {b"a": entry()}
+    assert list(diff(ledger.known(seen=seen), seen).changed) == next_scan
 
 
 def test_changed_content_has_a_new_budget(ledger: Ledger) -> None:

@@ -195,6 +195,8 @@ class Outcome:
     service: bool = False
     #: a failure that another document may have caused: counts as a try, never as the last
     shared: bool = False
+    #: a failure of which no byte was seen, so that no content is to blame: each scan of the folder tries it again
+    unread: bool = False
     #: with "superseded": the seq that the index holds
     index_seq: int = 0
 
@@ -318,6 +320,7 @@ def _outcome_to_wire(outcome: Outcome) -> dict[str, Any]:
         "retryable": outcome.retryable,
         "service": outcome.service,
         "shared": outcome.shared,
+        "unread": outcome.unread,
         "index_seq": outcome.index_seq or None,
     }
     return {name: value for name, value in wire.items() if value is not None and value is not False}
@@ -358,6 +361,7 @@ def _event(wire: Any, seq_end: float) -> Event:
                 retryable=bool(wire.get("retryable", False)),
                 service=bool(wire.get("service", False)),
                 shared=bool(wire.get("shared", False)),
+                unread=bool(wire.get("unread", False)),
                 index_seq=_whole(wire.get("index_seq", 0), seq_end),
             )
     raise ValueError("unknown type or state")

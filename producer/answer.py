@@ -81,9 +81,19 @@ def _decide(evidence: Evidence) -> tuple[str, str]:
         return _unknown(entry, evidence)
     if not evidence.closed and evidence.seen is None:
         return "waiting", "gone from the folder, and to be removed from the index"
-    if evidence.seen is not None and evidence.seen.fingerprint != entry.fingerprint:
+    if evidence.seen is not None and _has_changed(entry, evidence.seen):
         return "waiting", f"changed or touched since it was {_PAST[entry.state]} at {local_time(entry.settled_at)}"
     return entry.state, _settled(entry)
+
+
+def _has_changed(entry: Entry, seen: Seen) -> bool:
+    """Whether the file is another than the one that was settled."""
+    return seen.fingerprint != entry.fingerprint and not _is_unread(entry)
+
+
+def _is_unread(entry: Entry) -> bool:
+    """Whether it failed with no byte seen, so that any scan finds it changed."""
+    return entry.state == "failed" and entry.fingerprint is None
 
 
 def _unknown(entry: Entry | None, evidence: Evidence) -> tuple[str, str]:
@@ -138,7 +148,8 @@ def _notes(evidence: Evidence, state: str) -> Iterable[str]:
     if state == "waiting" and held and entry is not None and entry.chunks:
         yield f"until then the version of {local_time(entry.settled_at)} is found, in {_chunks(entry)}"
     if state == "failed":
-        yield "tried again when its content changes, or with: headwater failures --retry"
+        when = "at each scan of the folder" if entry is not None and _is_unread(entry) else "when its content changes"
+        yield f"tried again {when}, or with: headwater failures --retry"
     if state in ("waiting", "new"):
         yield from evidence.reasons
         if not evidence.running:
@@ -187,5 +198,5 @@ def answer_directory(
 
 def _current(entry: Entry, seen: Seen | None) -> str:
     """A settled document whose file changed or went away waits for a run to notice."""
-    stale = seen is None or seen.fingerprint != entry.fingerprint
+    stale = seen is None or _has_changed(entry, seen)
     return "waiting" if stale else entry.current

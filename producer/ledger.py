@@ -264,13 +264,13 @@ class Ledger(LedgerViews):
         if outcome.is_try:
             columns += ", attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ?"
             values += (tried + 1, outcome.content_hash, outcome.seq)
-            if outcome.content_hash is None:  # no byte of it was seen: the next scan finds it changed, and it is tried
-                columns += ", size = NULL"
         elif not failed and outcome.state != "deleted":
             columns += ", attempts = 0, tried_hash = NULL"
         if stat is not None:
             columns += ", size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?"
             values += (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode)
+        elif outcome.unread:  # the next scan finds it changed
+            columns += ", size = NULL"
         self._write(f"UPDATE documents SET {columns} WHERE path = ?", (*values, outcome.path))
 
     def add_embedded(self, event: Embedded) -> None:

@@ -328,7 +328,7 @@ class Producer:
                 self._ledger.put_off(outcome.path, pause_s, f"the producer sees it, and the worker on {where} does not")
                 return set()
             reason = "the worker does not find the file: does it see the same folder?"
-            outcome = replace(outcome, state="failed", reason=reason, retryable=True)
+            outcome = replace(outcome, state="failed", reason=reason, retryable=True, unread=True)
         self._hindrances.landed(outcome.path)
         seen = self._ledger.fingerprint(outcome.path)
         if (

@@ -192,7 +192,7 @@ class Pipeline:
         except SourceRefused as refusal:
             return replace(self._refused(item, str(refusal)), fingerprint=refusal.fingerprint)
         except SourceUnreadable as failure:
-            return self._failed(item, str(failure), str(failure))
+            return replace(self._failed(item, str(failure), str(failure)), unread=True)
 
     def _read(self, item: Item, held: DocumentState | None) -> _Read | Outcome:
         source = read_source(self._root, item.path, self._max_file_bytes)

@@ -94,6 +94,13 @@ def test_a_failed_document_says_why_and_how_often_it_was_tried() -> None:
     assert (found.state, found.found) == ("failed", False)
     assert found.sentence == f"failed at {local_time(NOW - 50)}, tried 3 times: it crashed"
     assert "failures --retry" in found.notes[0]
+    assert "when its content changes" in found.notes[0]
+    unread = answer(replace(EVIDENCE, entry=replace(failed, fingerprint=None, reason="Input/output error")))
+    assert (unread.state, unread.sentence) == (
+        "failed",
+        f"failed at {local_time(NOW - 50)}, tried 3 times: Input/output error",
+    )
+    assert "at each scan" in unread.notes[0]
     refused = replace(failed, state="refused", attempts=0, reason="an empty file")
     assert answer(replace(EVIDENCE, entry=refused)).sentence == f"refused at {local_time(NOW - 50)}: an empty file"
 

@@ -311,14 +311,14 @@ def test_a_document_fails_for_good_when_its_tries_are_spent(ledger: Ledger, cloc
     assert [row.reason for row in ledger.rows(state="failed")] == ["broken"]
 
 
-@pytest.mark.parametrize(("content_hash", "next_scan"), [(None, [b"a"]), ("hash", [])])
+@pytest.mark.parametrize(("unread", "next_scan"), [(True, [b"a"]), (False, [])])
 def test_what_no_byte_was_read_of_is_tried_again_at_the_next_scan(
-    ledger: Ledger, content_hash: str | None, next_scan: list[bytes]
+    ledger: Ledger, unread: bool, next_scan: list[bytes]
 ) -> None:
     create(ledger, b"a")
     for _ in range(ATTEMPTS):
         seq = ledger.wanted_seq(b"a")
-        outcome = Outcome(b"a", seq, "failed", "broken", content_hash=content_hash, retryable=True)
+        outcome = Outcome(b"a", seq, "failed", "broken", retryable=True, unread=unread)
         with ledger.transaction():
             ledger.applied(outcome, ATTEMPTS)
     assert ledger.counts().failed == 1

@@ -1,10 +1,12 @@
-# Verbs: make run [FOLDER=...], make test, make test-long, make test-servers [BROKER=redis|valkey|URL], make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults, make netns
+# Verbs: make run [FOLDER=...], make test [JOBS=3], make test-long, make test-servers [BROKER=redis|valkey|URL], make check, make bench, make bench-peers [FILES=40], make soak [MINUTES=60], make faults, make netns
 PYTHON ?= python3
 VENV ?= .venv
 FOLDER ?= docs
 MINUTES ?= 60
 FILES ?= 40
 BROKER ?= redis
+# tests at once: they wait for their processes a good deal
+JOBS ?= 3
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -15,7 +17,7 @@ run: $(VENV)/.all
 	@$(BIN)/headwater up "$(FOLDER)"
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not long"
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not long"
 
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long

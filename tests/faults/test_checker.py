@@ -15,7 +15,7 @@ import qdrant_edge as edge
 from checker import check, copy_sparsely, read_points
 from driver import Headwater
 from generator import Generator
-from harness import make_model
+from word_embedder import word_environment
 
 #: a state directory's copy and the points of a document with several chunks: [record, chunk 0, chunk 1, ...]
 Plant = Callable[[edge.EdgeShard, list[dict[str, Any]]], None]
@@ -30,7 +30,7 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Headwater]:
     generator.steps(80)
     generator.long_document()
     made = Headwater(work / "folder", work / "state")
-    made.environment = {"HEADWATER_MODEL": str(make_model(work / "tiny"))}
+    made.environment = word_environment()
     made.once()
     yield made
     made.kill()

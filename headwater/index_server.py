@@ -22,7 +22,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from headwater.aliases import Aliases
-from headwater.errors import IndexUnavailable, SettingsError
+from headwater.errors import IndexUnavailable
 from headwater.index import (
     BATCH_POINTS,
     INDEXED_FIELDS,
@@ -36,6 +36,7 @@ from headwater.index import (
     SearchQuery,
 )
 from headwater.index_qdrant import QdrantIndex, dense_of, fence_conditions, of_source, point_of
+from headwater.server_reads import plain_errors
 from headwater.server_wire import by_bytes, point_id, query_request, to_filter, to_server
 from headwater.settings import Settings, shown_url
 
@@ -154,30 +155,24 @@ class ServerIndex(QdrantIndex):
     ) -> ServerIndex:
         """Raises IndexUnavailable if the URL is not one."""
         where, extra = shown_url(url), dict[str, Any]()
-        try:
+        with plain_errors(where, options.ca_file), warnings.catch_warnings():
+            # of a key without TLS: a command says one sentence, or none
+            warnings.simplefilter("ignore", UserWarning)
             if options.ca_file is not None:
                 extra["verify"] = ssl.create_default_context(cafile=options.ca_file)
-            with warnings.catch_warnings():  # of a key without TLS: a command says one sentence, or none
-                warnings.simplefilter("ignore", UserWarning)
-                client, asking = (
-                    QdrantClient(
-                        url=url,
-                        api_key=options.api_key,
-                        timeout=math.ceil(seconds),
-                        check_compatibility=False,
-                        # also to this machine, where the client would make a connection for each request
-                        limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS),
-                        cloud_inference=True,  # no point here has a text in place of a vector: none is searched for one
-                        **extra,
-                    )
-                    for seconds in (options.timeout_s, min(options.timeout_s, options.search_timeout_s))
+            client, asking = (
+                QdrantClient(
+                    url=url,
+                    api_key=options.api_key,
+                    timeout=math.ceil(seconds),
+                    check_compatibility=False,
+                    # also to this machine, where the client would make a connection for each request
+                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_CONNECTIONS),
+                    cloud_inference=True,  # no point here has a text in place of a vector: none is searched for one
+                    **extra,
                 )
-        except OSError as error:
-            raise SettingsError(
-                f"{options.ca_file} (HEADWATER_QDRANT_CA_FILE) is no file of certificates ({error.strerror or error})"
-            ) from None
-        except (ValueError, httpx.InvalidURL) as error:
-            raise IndexUnavailable(f"QDRANT_URL={where!r} is no address of a Qdrant server ({error})") from None
+                for seconds in (options.timeout_s, min(options.timeout_s, options.search_timeout_s))
+            )
         return cls(client, collection, where, quantization, options, generation, asking)
 
     def _ask(self, request: Callable[..., _Answer], *arguments: Any, **options: Any) -> _Answer:

@@ -5,7 +5,10 @@ need not have it installed."""
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -15,10 +18,24 @@ import httpx
 from headwater.errors import IndexUnavailable, SettingsError
 from headwater.settings import Settings, shown_url
 
-__all__ = ["ServerReads"]
+__all__ = ["ServerReads", "plain_errors"]
 
 #: where a server listens if its URL does not say, also behind https (as the official client has it)
 _PORT = 6333
+
+
+@contextmanager
+def plain_errors(where: str, ca_file: Path | None) -> Iterator[None]:
+    """Around the making of a client: IndexUnavailable if the URL, shown as ``where``, is none; SettingsError if there
+    are no certificates."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingsError(
+            f"{ca_file} (HEADWATER_QDRANT_CA_FILE) is no file of certificates ({error.strerror or error})"
+        ) from None
+    except (ValueError, httpx.InvalidURL) as error:
+        raise IndexUnavailable(f"QDRANT_URL={where!r} is no address of a Qdrant server ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class ServerReads:
         """Raises IndexUnavailable if the URL is none, SettingsError if there are no certificates."""
         assert settings.qdrant_url is not None, "there is a server"
         where = shown_url(settings.qdrant_url)
-        try:
+        with plain_errors(where, settings.qdrant_ca_file):
             url = httpx.URL(settings.qdrant_url)
             if url.scheme not in ("http", "https") or not url.host:
                 raise httpx.InvalidURL("it needs a scheme and a host")
@@ -45,13 +62,6 @@ class ServerReads:
                 timeout=settings.qdrant_timeout_s,
                 verify=verify,
             )
-        except httpx.InvalidURL as error:
-            raise IndexUnavailable(f"QDRANT_URL={where!r} is no address of a Qdrant server ({error})") from None
-        except OSError as error:
-            raise SettingsError(
-                f"{settings.qdrant_ca_file} (HEADWATER_QDRANT_CA_FILE) is no file of certificates "
-                f"({error.strerror or error})"
-            ) from None
         return cls(client, where)
 
     def ask(self, request: Any, *arguments: Any, **options: Any) -> Any:

@@ -14,7 +14,10 @@ from producer.census import Version
 from producer.diff import Seen
 from producer.ledger_file import LedgerFile
 
-__all__ = ["Counts", "Due", "Entry", "LedgerViews", "Place", "Row", "path_range"]
+__all__ = ["ENTRY_COLUMNS", "Counts", "Due", "Entry", "LedgerViews", "Place", "Row", "entry_of", "path_range"]
+
+#: microseconds of the clock in a seq
+_SEQ_PER_S = 1e6
 
 #: wanted seq and path: the order of what is due in a lane
 Place = tuple[int, bytes]
@@ -33,21 +36,38 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """All that the ledger holds of one document, for whoever compares it with folder and index."""
+    """All that the ledger holds of one document. Times are seconds since the epoch; ``settled_at`` is that of the last
+    outcome, if any."""
 
     path: bytes
     operation: str
     wanted_seq: int
     applied_seq: int
+    #: the last outcome: waiting (none yet), indexed, partial, refused, failed, deleted
     state: str
-    chunks: int
-    content_hash: str | None
-    reason: str | None
     fingerprint: Fingerprint | None
+    content_hash: str | None
+    chunks: int
+    attempts: int
+    reason: str | None
+    due_at: float
+    settled_at: float
 
     @property
-    def due(self) -> bool:
+    def waiting(self) -> bool:
+        """Whether something is still to be done about the document."""
         return self.wanted_seq > self.applied_seq
+
+    @property
+    def current(self) -> str:
+        """The state that people see: a document that is due waits, whatever came of it before."""
+        return "waiting" if self.waiting else self.state
+
+    def wanted_at(self, now: float) -> float | None:
+        """When this version was noticed. A seq is the clock in microseconds, unless the clock was set back; then
+        None."""
+        at = self.wanted_seq / _SEQ_PER_S
+        return at if at <= now else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +165,13 @@ class LedgerViews(LedgerFile):
 
     def entry(self, path: bytes) -> Entry | None:
         """What is held of one path; None if nothing is."""
-        rows = self._rows(f"SELECT {_ENTRY} FROM documents WHERE path = ?", (path,))
-        return _entry(rows[0]) if rows else None
+        rows = self._rows(f"SELECT {ENTRY_COLUMNS} FROM documents WHERE path = ?", (path,))
+        return entry_of(rows[0]) if rows else None
 
     def entries(self, after: bytes = b"", limit: int = 1000) -> list[Entry]:
         """Entries in the order of their paths, those after one path."""
-        rows = self._rows(f"SELECT {_ENTRY} FROM documents WHERE path > ? ORDER BY path LIMIT ?", (after, limit))
-        return [_entry(row) for row in rows]
+        rows = self._rows(f"SELECT {ENTRY_COLUMNS} FROM documents WHERE path > ? ORDER BY path LIMIT ?", (after, limit))
+        return [entry_of(row) for row in rows]
 
     def due(
         self,
@@ -256,15 +276,16 @@ class LedgerViews(LedgerFile):
         return float(row[0] or 0)
 
 
-_ENTRY = (
-    "path, operation, wanted_seq, applied_seq, state, chunks, content_hash, reason, size, mtime_ns, ctime_ns, inode"
+ENTRY_COLUMNS = (
+    "path, operation, wanted_seq, applied_seq, state, size, mtime_ns, ctime_ns, inode, content_hash, chunks, attempts,"
+    " reason, due_at, applied_at"
 )
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    path, operation, wanted, applied, state, chunks, digest, reason, *stat = row
-    mark = None if stat[0] is None else Fingerprint(*stat)
-    return Entry(bytes(path), operation, wanted, applied, state, chunks, digest, reason, mark)
+def entry_of(row: tuple[Any, ...]) -> Entry:
+    path, operation, wanted, applied, state, size, mtime, ctime, inode, *rest = row
+    mark = None if size is None else Fingerprint(size, mtime, ctime, inode)
+    return Entry(bytes(path), operation, wanted, applied, state, mark, *rest)
 
 
 def path_range(path: bytes) -> tuple[bytes, bytes, bytes]:

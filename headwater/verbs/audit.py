@@ -124,7 +124,7 @@ class Audit:
     def _examine(self, target: Target, entry: Any) -> _Examined:
         """Compare one document. Called from the pool's threads: touches neither ledger nor scratch."""
         version = _version(target, entry)
-        if entry is not None and entry.due:
+        if entry is not None and entry.waiting:
             return _Examined(target, version, None)
         try:
             reading = self._read(target, entry)
@@ -219,7 +219,7 @@ class Audit:
         entry = self.ledger.entry(path)
         if self.live:  # the service may have yet to take the points away, or have done so by now
             self.scratch.suspect(path, _version(self._look(path), entry), time.monotonic())
-        elif entry is not None and entry.due:
+        elif entry is not None and entry.waiting:
             self.scratch.wait(path)
         else:
             self._accuse_stray(stray, _orphan(stray.path, stray.points))
@@ -244,7 +244,7 @@ class Audit:
             entry = self.ledger.entry(entry.path)
         if entry is None or self._look(entry.path) is not None:
             return
-        if entry.due:
+        if entry.waiting:
             self.scratch.wait(entry.path)
         elif entry.operation == "index" and self.live:
             self.scratch.suspect(entry.path, _version(None, entry), time.monotonic())
@@ -294,7 +294,7 @@ class Audit:
     def _judge_gone(self, path: bytes, entry: Any, version: str, since: float) -> None:
         """There is no file now: all is well when ledger and index have let go of it, and the service gets its time."""
         points = [seen_point(point) for point in self._points_of(path)]
-        due = entry is not None and entry.due
+        due = entry is not None and entry.waiting
         let_go = not due and (entry is None or entry.operation == "delete")
         now, version_now = time.monotonic(), _version(None, entry)
         if let_go and not points:

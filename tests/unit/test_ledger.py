@@ -630,11 +630,11 @@ def test_an_entry_tells_all_that_is_held_of_a_document(ledger: Ledger) -> None:
     first = ledger.entry(b"a")
     assert first is not None
     assert (first.path, first.operation, first.state, first.chunks) == (b"a", "index", "indexed", 4)
-    assert (first.content_hash, first.fingerprint, first.due) == ("hash", mark(), False)
+    assert (first.content_hash, first.fingerprint, first.waiting) == ("hash", mark(), False)
     assert first.wanted_seq == first.applied_seq == ledger.wanted_seq(b"a")
     second = ledger.entry(b"b")
     assert second is not None
-    assert second.due
+    assert second.waiting
     assert ledger.entry(b"c") is None
 
 

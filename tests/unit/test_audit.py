@@ -399,5 +399,5 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path) -> None:
     peak_bytes(tmp_path / "warm", 100)
     few = peak_bytes(tmp_path / "few", 300)
     # how many of the threads' documents are in hand at once is chance: the least of several peaks counts
-    many = min(peak_bytes(tmp_path / f"many{number}", 1800) for number in range(3))
-    assert many < few * 1.25, (few, many)
+    many = (peak_bytes(tmp_path / f"many{number}", 1800) for number in range(3))
+    assert any(peak < few * 1.25 for peak in many), few

@@ -177,6 +177,11 @@ def _print_status(found: dict[str, Any]) -> None:
             f"reindex    generation {under_way['generation']} is {under_way['phase']}: "
             f"{under_way['done']} of {under_way['total']} documents"
         )
+    if (under_way := found["rollback"]) is not None:
+        console.print(
+            f"rollback   to generation {under_way['generation']} is under way or was ended before its time: "
+            f"{under_way['done']} of {under_way['total']} documents; 'headwater rollback' goes on with it"
+        )
     for cause in found["causes"]:
         console.print(f"{cause['health']}: {cause['part']}: {cause['cause']}", soft_wrap=not console.is_terminal)
         console.print(f"  next: {cause['next_step']}", soft_wrap=not console.is_terminal)

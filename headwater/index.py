@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -398,6 +398,11 @@ class VectorIndex(Protocol):
 
     def count(self) -> IndexCounts:
         """Exact counts."""
+        ...
+
+    def for_questions(self) -> Self:
+        """The same index, opened, for somebody who waits: a server that gives no answer is given up sooner. It is
+        closed with this one."""
         ...
 
     def close(self) -> None:

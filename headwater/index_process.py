@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +131,9 @@ class ProcessIndex:
             self._stop.set()
             self._keeper[1].join()
             self._keeper = None
+
+    def for_questions(self) -> Self:
+        return self
 
     def close(self) -> None:
         self._let_go()

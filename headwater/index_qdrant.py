@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,10 @@ class QdrantIndex(ABC):
 
     @abstractmethod
     def flush(self) -> None: ...
+
+    def for_questions(self) -> Self:
+        """One that waits for nobody, unless it says otherwise."""
+        return self
 
     def document_state(self, document_id: str) -> DocumentState | None:
         return self.document_states([document_id]).get(document_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import re
@@ -132,6 +133,7 @@ class ServerIndex(QdrantIndex):
         the client for questions, which wait less."""
         self._client = client
         self._asking = asking or client
+        self._clients = (self._client, self._asking)
         self._collection = collection
         self._generation = generation
         self._settled = False
@@ -303,9 +305,14 @@ class ServerIndex(QdrantIndex):
             if name not in present:
                 self._ask(self._client.create_payload_index, self._collection, name, _TYPES[kind], wait=True)
 
+    def for_questions(self) -> Self:
+        hasty = copy.copy(self)
+        hasty._client = self._asking
+        return hasty
+
     def close(self) -> None:
-        self._client.close()
-        self._asking.close()
+        for client in self._clients:
+            client.close()
 
     def ping(self) -> None:
         """Raises IndexUnavailable if the server does not answer within the time of a search."""

@@ -95,7 +95,7 @@ class LocalEngine:
         encode_sparse: EncodeSparse,
         surroundings: Surroundings | None = None,
     ) -> None:
-        self._index = index
+        self._whole, self._index = index, index.for_questions()
         self._embed = embed
         self._encode_sparse = encode_sparse
         self._around = surroundings or Surroundings()
@@ -320,7 +320,7 @@ class LocalEngine:
         return set(self._index.vectors(text_hashes))
 
     def close(self) -> None:
-        self._index.close()
+        self._whole.close()
 
 
 class _OwnModel:

@@ -7,7 +7,7 @@ from typing import Any
 
 from headwater.errors import SettingsError
 from headwater.following import Adopting
-from headwater.generations import Note, as_pinned, existing, overruled, pins, serving
+from headwater.generations import Note, Return, as_pinned, existing, overruled, pins, serving
 from headwater.handover import Handover
 from headwater.screen import Screen
 from headwater.settings import Settings
@@ -69,8 +69,8 @@ def following(supervisor: Supervisor, given: Settings, screen: Screen) -> Handov
 
 def of_moves(layout: Layout, given: Settings) -> dict[str, Any]:
     """What the status says of generations: ``generation``, ``previous_generation``, ``answering`` (the one that ``up``
-    has answer), ``reindex`` (null, or generation, phase, documents done and in all), ``notes`` (settings that are
-    given and not used)."""
+    has answer), ``reindex`` (null, or generation, phase, documents done and in all), ``rollback`` (null, or generation,
+    documents done and in all), ``notes`` (settings that are given and not used)."""
     pointer = Pointer.read(layout)
     answering = serving(layout)
     return {
@@ -78,22 +78,27 @@ def of_moves(layout: Layout, given: Settings) -> dict[str, Any]:
         "previous_generation": pointer.previous,
         "answering": answering if answering is not None else layout.generation,
         "reindex": _reindex(layout),
+        "rollback": _rollback(layout),
         "notes": overruled(given, pins(layout)),
     }
 
 
 def _reindex(layout: Layout) -> dict[str, Any] | None:
-    from producer.status import read_status
-
     note = Note.read(layout)
     if note is None:
         return None
-    documents = read_status(Layout(layout.root, note.generation), running=False)["documents"]
+    settings = json.loads(json.dumps(dict(note.pins)))
+    return {"phase": note.phase, "settings": settings, **_how_far(layout, note.generation)}
+
+
+def _rollback(layout: Layout) -> dict[str, Any] | None:
+    note = Return.read(layout)
+    return None if note is None else _how_far(layout, note.generation)
+
+
+def _how_far(layout: Layout, generation: int) -> dict[str, Any]:
+    from producer.status import read_status
+
+    documents = read_status(Layout(layout.root, generation), running=False)["documents"]
     total = sum(documents.values())
-    return {
-        "generation": note.generation,
-        "phase": note.phase,
-        "settings": json.loads(json.dumps(dict(note.pins))),
-        "done": total - documents["waiting"],
-        "total": total,
-    }
+    return {"generation": generation, "done": total - documents["waiting"], "total": total}

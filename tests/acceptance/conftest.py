@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from driver import Headwater
+from notes import Notes
 from servers import OwnServers
 from word_embedder import word_environment
 
@@ -45,6 +46,18 @@ def headwater(tmp_path: Path, make_headwater: Callable[[Path, Path], Headwater])
     made = make_headwater(folder, tmp_path / "state")
     made.environment.update(word_environment())
     return made
+
+
+@pytest.fixture(params=["embedded", pytest.param("servers", marks=pytest.mark.long)])
+def of_notes(request: pytest.FixtureRequest, headwater: Headwater) -> Headwater:
+    """A folder of notes, with the embedded parts or with servers, whose alias is followed soon."""
+    if request.param == "servers":
+        own: OwnServers = request.getfixturevalue("own_servers")
+        headwater.servers = own.servers
+        headwater.environment["HEADWATER_ALIAS_POLL_S"] = "0.3"
+    Notes(headwater.folder).fill()
+    headwater.environment["HEADWATER_SANDBOXES"] = "1"
+    return headwater
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ import pytest
 from driver import Headwater, pids_with, wait_until
 from hosts import asking
 from notes import NOTES, TEXT, Notes, Traffic
-from servers import OwnServers
 from word_embedder import MODEL
 
 from headwater.failpoints import MOVING
@@ -30,16 +29,9 @@ _DIMENSIONS = {1: 32, 2: 16}
 _ON_SERVERS = ("reindex:told", "move:alias")
 
 
-@pytest.fixture(params=["embedded", pytest.param("servers", marks=pytest.mark.long)])
-def run(request: pytest.FixtureRequest, headwater: Headwater) -> Headwater:
-    """A folder of notes, with the embedded parts or with servers."""
-    if request.param == "servers":
-        own: OwnServers = request.getfixturevalue("own_servers")
-        headwater.servers = own.servers
-        headwater.environment["HEADWATER_ALIAS_POLL_S"] = "0.3"
-    Notes(headwater.folder).fill()
-    headwater.environment["HEADWATER_SANDBOXES"] = "1"
-    return headwater
+@pytest.fixture
+def run(of_notes: Headwater) -> Headwater:
+    return of_notes
 
 
 @contextmanager
@@ -94,7 +86,7 @@ def test_nobody_notices_a_reindex_and_a_rollback(run: Headwater) -> None:
     assert run.stop() == 0
 
 
-@pytest.mark.parametrize("run", ["embedded"], indirect=True)
+@pytest.mark.parametrize("of_notes", ["embedded"], indirect=True)
 def test_while_the_service_hands_over_the_index_that_answers_is_verified(run: Headwater) -> None:
     run.once()
     assert _reindex(run, *_SMALLER).returncode == 0
@@ -115,7 +107,7 @@ def test_while_the_service_hands_over_the_index_that_answers_is_verified(run: He
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("run", ["servers"], indirect=True)
+@pytest.mark.parametrize("of_notes", ["servers"], indirect=True)
 def test_a_service_follows_an_alias_that_was_moved_by_a_command_that_was_killed(run: Headwater) -> None:
     run.up()
     calm = dict(run.environment)

@@ -3,6 +3,7 @@ comes from two indexes, and what comes of it is what a new index of the folder w
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,8 +73,10 @@ def test_killed_at_any_step_it_goes_on(hosts: Hosts, pair: Pair, victims: tuple[
             run.kill_at(step, "rollback")
             if step in ("rollback:noted", "rollback:filled"):
                 assert run.answers_come() == 2, step
+                assert json.loads(hosts.said("producer", "status", "--json"))["rollback"]["generation"] == 1
         hosts.said("producer", "rollback")
         wait_until(lambda: run.answers_come() == 1, "answers from the old index")
+    assert json.loads(hosts.said("producer", "status", "--json"))["rollback"] is None
     run.judge(1, {})
     # And nothing is left of the other index when it is dropped
     hosts.said("producer", "reindex", "--drop-old")

@@ -11,7 +11,6 @@ import pytest
 from driver import Headwater
 from notes import NOTES, Notes
 from server_mode import collection_of
-from servers import OwnServers
 
 from headwater.generations import Note, pins
 from headwater.state import Layout, Pointer
@@ -19,17 +18,11 @@ from headwater.state import Layout, Pointer
 _SMALLER = ("--set", "truncate_dim=16")
 
 
-@pytest.fixture(params=["embedded", pytest.param("servers", marks=pytest.mark.long)])
-def run(request: pytest.FixtureRequest, headwater: Headwater) -> Headwater:
+@pytest.fixture
+def run(of_notes: Headwater) -> Headwater:
     """A folder of notes that is indexed."""
-    if request.param == "servers":
-        own: OwnServers = request.getfixturevalue("own_servers")
-        headwater.servers = own.servers
-        headwater.environment["HEADWATER_ALIAS_POLL_S"] = "0.1"
-    Notes(headwater.folder).fill()
-    headwater.environment["HEADWATER_SANDBOXES"] = "1"
-    headwater.once()
-    return headwater
+    of_notes.once()
+    return of_notes
 
 
 def _reindex(run: Headwater, *arguments: str, status: int = 0) -> str:

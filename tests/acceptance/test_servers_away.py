@@ -65,9 +65,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(pair.broker, pair.qdrant, hosts)
 
 
-def ask(url: str, text: str = "sentinel") -> tuple[int, dict[str, Any], float]:
+_SEARCH = ("search", {"mode": "sparse", "text": "sentinel"})
+_SIMILAR = ("similar", {"path": "notes/00.md"})
+
+
+def ask(url: str, question: tuple[str, dict[str, str]] = _SEARCH) -> tuple[int, dict[str, Any], float]:
     """Status, answer and seconds of one question."""
-    asked = urllib.request.Request(f"{url}/v1/search", json.dumps({"mode": "sparse", "text": text}).encode())
+    asked = urllib.request.Request(f"{url}/v1/{question[0]}", json.dumps(question[1]).encode())
     started = time.monotonic()
     try:
         with urllib.request.urlopen(asked, timeout=60) as answer:
@@ -79,17 +83,20 @@ def ask(url: str, text: str = "sentinel") -> tuple[int, dict[str, Any], float]:
 def test_a_stalled_index_is_told_within_seconds_by_search_and_status(site: Site) -> None:
     # Given an index with a producer, a worker and a query server that work
     hosts = site.hosts
-    hosts.start("worker", "work", **hosts.own("notes"))
+    hosts.start("worker", "work", "--serve", **hosts.own("notes"))
     hosts.watch("notes")
-    url = site.serve()
-    wait_until(lambda: ask(url)[0] == 200, "it answers", 60)
+    urls = site.serve(), hosts.url("worker")
+    for url in urls:
+        wait_until(lambda url=url: ask(url)[0] == ask(url, _SIMILAR)[0] == 200, "it answers", 60)
     # When Qdrant is held still
     with site.held_still(site.qdrant):
         began = time.monotonic()
-        # Then a question gets one clear error soon, over HTTP and from the command
-        status, answer, took = ask(url)
-        assert status == 503 and took < 15, (status, took)
-        assert "gives no answer in time" in answer["error"]["message"]
+        # Then a question gets one clear error soon, whatever and whoever is asked, and from the command
+        for url in urls:
+            for question in (_SEARCH, _SIMILAR):
+                status, answer, took = ask(url, question)
+                assert status == 503 and took < 15, (url, question, status, took)
+                assert "gives no answer in time" in answer["error"]["message"]
         alone = hosts.run("query", "search", "sentinel")
         assert alone.returncode == 75 and len(alone.stderr.strip().splitlines()) == 1, alone.stderr
         # And the producer, which never asks Qdrant, says so
@@ -101,7 +108,8 @@ def test_a_stalled_index_is_told_within_seconds_by_search_and_status(site: Site)
         own = hosts.run("query", "status", "--check", "--json")
         assert own.returncode == 1 and json.loads(own.stdout)["causes"][0]["part"] == "qdrant", own.stdout
     # When it goes on, Then all is well again by itself
-    wait_until(lambda: ask(url)[0] == 200, "it answers again", 60)
+    for url in urls:
+        wait_until(lambda url=url: ask(url)[0] == 200, "it answers again", 60)
     wait_until(lambda: hosts.status("notes")["health"] == "ok", "all is well", 40)
     assert hosts.run("query", "status", "--check").returncode == 0
 

@@ -49,6 +49,9 @@ class FakeIndex:
     def path_vectors(self, path: str) -> NDArray[np.float32]:
         return self.documents.get(path, np.zeros((0, 2), np.float32))
 
+    def for_questions(self) -> FakeIndex:
+        return self
+
     def close(self) -> None:
         self.closed = True
 

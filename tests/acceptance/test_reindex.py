@@ -86,6 +86,7 @@ def test_nobody_notices_a_reindex_and_a_rollback(run: Headwater) -> None:
     assert run.stop() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("of_notes", ["embedded"], indirect=True)
 def test_while_the_service_hands_over_the_index_that_answers_is_verified(run: Headwater) -> None:
     run.once()

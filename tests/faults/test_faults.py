@@ -47,6 +47,8 @@ _SHORT = {
     "folder swapped",
     "clock back by a day and forward",
 }
+#: groups whose faults take half a minute each
+_HALF_A_MINUTE = ("broker", "index")
 #: faults of file systems of one's own
 _ROOT_ONLY = ("power cut", "read-only", "disk full", "folder unmounted")
 
@@ -71,8 +73,16 @@ def harness(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
         yield made
 
 
+_CASES = [
+    pytest.param(
+        number, id=f"{fault.group} {fault.name}", marks=[pytest.mark.long] if fault.group in _HALF_A_MINUTE else []
+    )
+    for number, fault in enumerate(_CHOSEN)
+]
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("number", range(len(_CHOSEN)), ids=[f"{f.group} {f.name}" for f in _CHOSEN])
+@pytest.mark.parametrize("number", _CASES)
 def test_the_index_is_in_step_after(number: int, harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
     if os.geteuid() != 0 and _CHOSEN[number].name.startswith(_ROOT_ONLY):
         pytest.skip("mounting takes root")

@@ -36,7 +36,7 @@ class CatchUp:
         if self._mark is None:
             self._mark = int(ledger.meta("last_seq") or 0)
         if self._late is None:
-            if ledger.waiting_between(0, self._mark + 1):
+            if ledger.waits_from_before(self._mark + 1):
                 return False
             self._late = ledger.never_applied()
         if self._late:

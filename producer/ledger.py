@@ -25,6 +25,8 @@ _BACKOFF_S = 1.0
 
 #: tries count for one content: they stay over a touch of the file, and whatever else may change starts them anew
 _KEPT_ATTEMPTS = "CASE WHEN tried_hash IS NULL THEN 0 ELSE attempts END"
+#: another seq for what was noticed before
+_RENEWED = "wanted_seq = ?, noticed_seq = coalesce(noticed_seq, wanted_seq)"
 
 
 class Ledger(LedgerViews):
@@ -65,6 +67,7 @@ class Ledger(LedgerViews):
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET operation = 'index',"
             " wanted_seq = excluded.wanted_seq, size = excluded.size, mtime_ns = excluded.mtime_ns,"
             " ctime_ns = excluded.ctime_ns, inode = excluded.inode, lane = excluded.lane, due_at = 0,"
+            " noticed_seq = NULL,"
             f" reason = coalesce(excluded.reason, CASE WHEN {_KEPT_ATTEMPTS} > 0 THEN reason END),"
             f" attempts = {_KEPT_ATTEMPTS}, moved_from = excluded.moved_from",
             (path, seq, stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, lane, entry.refusal, moved_from),
@@ -82,7 +85,7 @@ class Ledger(LedgerViews):
 
     def _want_delete(self, path: bytes, seq: int, lane: Lane) -> None:
         self._write(
-            "UPDATE documents SET operation = 'delete', wanted_seq = ?, lane = ?, due_at = 0,"
+            "UPDATE documents SET operation = 'delete', wanted_seq = ?, lane = ?, due_at = 0, noticed_seq = NULL,"
             f" attempts = {_KEPT_ATTEMPTS}, moved_from = NULL WHERE path = ?",
             (seq, lane, path),
         )
@@ -144,7 +147,7 @@ class Ledger(LedgerViews):
         if paths is None:
             paths = [bytes(path) for (path,) in self._rows("SELECT path FROM documents WHERE wanted_seq > applied_seq")]
         for path in paths:
-            self._write("UPDATE documents SET wanted_seq = ? WHERE path = ? AND wanted_seq > applied_seq", (seq, path))
+            self._write(f"UPDATE documents SET {_RENEWED} WHERE path = ? AND wanted_seq > applied_seq", (seq, path))
             seq += 1
         self.set_meta("last_seq", str(seq))
 
@@ -245,7 +248,7 @@ class Ledger(LedgerViews):
             return
         seq = self._first_seq()
         self._write(
-            "UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ?, wanted_seq = ?,"
+            f"UPDATE documents SET attempts = ?, tried_hash = coalesce(?, tried_hash), tried_seq = ?, {_RENEWED},"
             " due_at = ?, reason = ? WHERE path = ?",
             (tried + 1, outcome.content_hash, outcome.seq, seq, later, outcome.reason, outcome.path),
         )
@@ -256,7 +259,7 @@ class Ledger(LedgerViews):
         stat, failed = outcome.fingerprint, outcome.state == "failed"
         columns = (
             "applied_seq = wanted_seq, state = ?, reason = coalesce(?, CASE WHEN ? THEN reason END), chunks = ?,"
-            " content_hash = ?, applied_at = ?, moved_from = NULL"
+            " content_hash = ?, applied_at = ?, moved_from = NULL, noticed_seq = NULL"
         )
         values: list[Any] = [
             outcome.state, outcome.reason, failed, outcome.chunks, outcome.content_hash, time.time()

@@ -18,6 +18,7 @@ CREATE TABLE IF NOT EXISTS documents (
     operation TEXT NOT NULL DEFAULT 'index',     -- what is wanted: index, delete
     wanted_seq INTEGER NOT NULL,
     applied_seq INTEGER NOT NULL DEFAULT 0,
+    noticed_seq INTEGER,                         -- the first wanted_seq of what is due, if it has got another since
     state TEXT NOT NULL DEFAULT 'waiting',       -- last outcome: waiting, indexed, partial, refused, failed, deleted
     size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
     content_hash TEXT,
@@ -38,7 +39,7 @@ CREATE INDEX IF NOT EXISTS recent ON documents (applied_at);
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 #: columns that ledgers of earlier versions lack
-_ADDED = {"tried_hash": "TEXT", "tried_seq": "INTEGER NOT NULL DEFAULT 0"}
+_ADDED = {"tried_hash": "TEXT", "tried_seq": "INTEGER NOT NULL DEFAULT 0", "noticed_seq": "INTEGER"}
 
 
 @contextmanager

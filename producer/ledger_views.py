@@ -18,6 +18,10 @@ __all__ = ["ENTRY_COLUMNS", "Counts", "Due", "Entry", "LedgerViews", "Place", "R
 
 #: microseconds of the clock in a seq
 _SEQ_PER_S = 1e6
+_DUE_BETWEEN = (
+    "FROM documents WHERE wanted_seq > applied_seq AND lane IN ('live', 'bulk') AND wanted_seq >= ?1"
+    " AND coalesce(noticed_seq, wanted_seq) >= ?1 AND coalesce(noticed_seq, wanted_seq) < ?2"
+)
 
 #: wanted seq and path: the order of what is due in a lane
 Place = tuple[int, bytes]
@@ -236,13 +240,13 @@ class LedgerViews(LedgerFile):
         return int(row[0])
 
     def waiting_between(self, first: int, end: int) -> int:
-        """How many documents are due whose wanted seq is one of these."""
-        [row] = self._rows(
-            "SELECT count(*) FROM documents WHERE wanted_seq > applied_seq AND wanted_seq >= ? AND wanted_seq < ?"
-            " AND lane IN ('live', 'bulk')",
-            (first, end),
-        )
+        """How many documents are due whose wanted seq is, or was before another try, one of these."""
+        [row] = self._rows(f"SELECT count(*) {_DUE_BETWEEN}", (first, end))
         return int(row[0])
+
+    def waits_from_before(self, end: int) -> bool:
+        """Whether a document is due that was noticed below this seq, whatever seq its next try has."""
+        return bool(self._rows(f"SELECT 1 {_DUE_BETWEEN} LIMIT 1", (0, end)))
 
     def never_applied(self) -> set[bytes]:
         """Documents that are due and of which no version was ever applied."""

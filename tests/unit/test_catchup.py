@@ -78,6 +78,27 @@ def test_a_first_version_of_each_is_in_though_it_was_edited_before(run: Run) -> 
     assert run.catch_up.reached()
 
 
+@pytest.mark.parametrize("again", ["renewed", "tried again"])
+def test_what_was_due_and_gets_another_seq_is_waited_for(run: Run, again: str) -> None:
+    # Given a document of which an older version is in the index
+    run.want(b"a", b"b")
+    run.apply(b"a", b"b")
+    run.want(b"a")
+    run.ledger.set_meta("scanned", "1")
+    assert not run.catch_up.reached()
+    # When its hint is given up, or its first try fails
+    if again == "renewed":
+        run.ledger.renew()
+    else:
+        failed = Outcome(b"a", run.ledger.wanted_seq(b"a"), "failed", "no", retryable=True)
+        assert not run.ledger.applied(failed, 3)
+    # Then it is no edit that came later, while such an edit is
+    assert not run.catch_up.reached()
+    run.apply(b"a")
+    run.want(b"a")
+    assert run.catch_up.reached()
+
+
 def test_not_with_an_index_that_no_worker_has_told_of(run: Run) -> None:
     run.ledger.set_meta("scanned", "1")
     run.layout.manifest.write_text('{"index_id": "another"}')

@@ -124,7 +124,7 @@ def test_a_full_folder_that_waits_is_read_a_hint_at_a_time(ledger: Ledger) -> No
         (lambda ledger: ledger.oldest_seq("live"), "SEARCH documents USING INDEX due (lane=?)"),
         (
             lambda ledger: ledger.waiting_between(1, 2),
-            "SEARCH documents USING INDEX due (lane=? AND wanted_seq>? AND wanted_seq<?)",
+            "SEARCH documents USING INDEX due (lane=? AND wanted_seq>?)",
         ),
         (lambda ledger: ledger._highest_due(), "SEARCH documents USING INDEX due (lane=?)"),
         (lambda ledger: ledger.never_applied(), "SCAN documents USING INDEX due"),

@@ -679,6 +679,8 @@ def test_what_is_still_due_of_a_range_of_seqs_is_counted(ledger: Ledger) -> None
     assert ledger.waiting_between(first, end) == 2
     settle(ledger, b"a")
     assert ledger.waiting_between(first, end) == 1
+    fail(ledger, b"b")
+    assert ledger.waiting_between(first, end) == 1
     want(ledger, Changes(changed=(b"b",)))
     assert ledger.waiting_between(first, end) == 0
 
@@ -799,6 +801,7 @@ def test_a_ledger_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path:
     with sqlite3.connect(path) as old:
         old.execute("ALTER TABLE documents DROP COLUMN tried_hash")
         old.execute("ALTER TABLE documents DROP COLUMN tried_seq")
+        old.execute("ALTER TABLE documents DROP COLUMN noticed_seq")
         old.execute("INSERT INTO documents (path, wanted_seq, attempts) VALUES (x'61', 5, 1)")
     old.close()
     ledger = Ledger(path)

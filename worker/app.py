@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown
-from celery.worker import state
 
 from headwater.broker import make_app
 from headwater.errors import ModelStalled
 from headwater.logs import log_to_stderr
 from headwater.settings import Settings
 from worker.runtime import Runtime
+from worker.service import Ending
 from worker.tasks import register
 
 __all__ = ["app"]
 
 _settings = Settings.load()
-_runtime = Runtime(_settings, on_stall=lambda: setattr(state, "should_stop", ModelStalled.exit_code))
+_runtime = Runtime(_settings, on_stall=partial(Ending().drain, ModelStalled.exit_code))
 app = make_app(_settings)
 register(app, _runtime.parts, _runtime.census, _runtime.refuses)
 

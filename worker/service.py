@@ -23,7 +23,7 @@ from worker.runtime import Runtime
 from worker.serving import ApiPlace
 from worker.tasks import register
 
-__all__ = ["run_worker"]
+__all__ = ["Ending", "run_worker"]
 
 log = logging.getLogger(__name__)
 
